@@ -1,0 +1,1 @@
+"""HEAN touches the world here: the command line, gateways, and (later) Ray and HTTP."""
