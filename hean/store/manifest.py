@@ -1,0 +1,183 @@
+"""The catalog's table of contents: one small file that decides what is there.
+
+Readers believe the manifest alone. Files it does not name do not exist for them, so an import
+that dies half-way leaves nothing behind but files to be swept up by the next writer.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from hean.errors import DataError
+
+FORMAT = 1
+_NAME = "manifest.json"
+_LOCK = ".lock"
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """One file of a series; its name carries the beginning of `sha256`."""
+
+    file: str
+    period: str
+    rows: int
+    first_ts: int
+    last_ts: int
+    sha256: str
+
+
+class Gap(msgspec.Struct, frozen=True, array_like=True):
+    """A run of missing stamps: the first, the first that is there again, and how many are missing."""
+
+    from_ts: int
+    to_ts: int
+    missing: int
+
+
+class Gaps(msgspec.Struct, frozen=True):
+    """What is missing in a series: all of it counted, the first of it listed."""
+
+    holes: int = 0
+    missing: int = 0
+    listed: tuple[Gap, ...] = ()
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """What a series, or a part of it, was made from."""
+
+    name: str
+    sha256: str
+    importer: str
+    note: str
+    rows: int
+    first_ts: int
+    last_ts: int
+
+
+class Series(msgspec.Struct, frozen=True):
+    """What the catalog holds of one kind for one instrument."""
+
+    kind: str
+    instrument: str
+    interval: int | None
+    synthetic: bool
+    partitions: tuple[Partition, ...]
+    sources: tuple[SourceFile, ...]
+    gaps: Gaps
+
+    @property
+    def rows(self) -> int:
+        return sum(partition.rows for partition in self.partitions)
+
+    @property
+    def first_ts(self) -> int:
+        return min(partition.first_ts for partition in self.partitions)
+
+    @property
+    def last_ts(self) -> int:
+        return max(partition.last_ts for partition in self.partitions)
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Every series, and the file with the instrument rules, if any were imported."""
+
+    format: int = FORMAT
+    series: tuple[Series, ...] = ()
+    rules: str | None = None
+
+    def files(self) -> set[str]:
+        """Name every file the manifest vouches for."""
+        named = {partition.file for series in self.series for partition in series.partitions}
+        return named | ({self.rules} if self.rules is not None else set())
+
+
+def load(root: Path) -> Manifest:
+    """Read the manifest under `root`; a directory without one is an empty catalog.
+
+    Raises:
+        DataError: The manifest cannot be read, or is of a later format.
+    """
+    path = root / _NAME
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return Manifest()
+    except msgspec.DecodeError as broken:
+        raise DataError(
+            f"the catalog's manifest cannot be read: {broken}",
+            file=str(path),
+            remedy="restore it from a copy, or import into a new directory",
+        ) from broken
+    if manifest.format > FORMAT:
+        raise DataError(
+            f"the catalog has format {manifest.format}, this HEAN reads up to {FORMAT}",
+            file=str(path),
+            remedy="use a later HEAN",
+        )
+    return manifest
+
+
+def replace(root: Path, manifest: Manifest) -> None:
+    """Make `manifest` the one and only, at once: a crash leaves either the old or the new."""
+    temporary = root / f"{_NAME}.new"
+    write_durably(temporary, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    temporary.replace(root / _NAME)
+    sync_directory(root)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write `content` and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has the names in `path`, too."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def add_file(root: Path, stem: str, ending: str, content: bytes) -> tuple[str, str]:
+    """Write `content` under a name that carries its hash; return the name and the hash.
+
+    The same content has the same name, so writing it twice changes nothing that anyone reads.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"{stem}.{digest[:12]}.{ending}"
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, content)
+    sync_directory(path.parent)
+    return name, digest
+
+
+def sweep(root: Path, manifest: Manifest) -> None:
+    """Remove the files that no manifest names: what a dead import left, and what was replaced.
+
+    A replaced file lives until the next write, so that whoever read the manifest just before the
+    replacement can still read what it names.
+    """
+    keep = {root / name for name in manifest.files()}
+    for ending in ("parquet", "json"):
+        for path in root.glob(f"*/**/*.{ending}"):
+            if path not in keep:
+                path.unlink()
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Hold the catalog against every other writer; wait for one that is at work."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
