@@ -284,7 +284,7 @@ class OrderFilled(OrderFact, frozen=True):
     `quantity` and `price` are this fill's alone. `fee` is in `fee_currency`, positive when we pay
     it: on spot a buyer pays in the base coin (Bybit v5, *Enum: spot fee currency*). Bybit calls this
     an execution, and may send it more than once: `trade_id` is what makes it unique. `reference` is the
-    price the order was decided at, None where it is not known. `bracket` marks a fill of a
+    price the order was decided at, None where it is not known. `exit` marks a fill of a
     venue-held exit: "stop", "target", "liquidation", or empty.
     """
 
@@ -307,6 +307,15 @@ class OrderCanceled(OrderFact, frozen=True):
 class OrderExpired(OrderFact, frozen=True):
     """The order ended by its own terms: an IOC remainder, a post-only order that would have taken."""
 
+    reason: str
+
+
+class PairFinished(Fact, frozen=True):
+    """A pair is over: "done" as asked, "unwound" because a leg could not be traded, or "broken" with a leg left naked."""
+
+    pair_id: str
+    strategy: str
+    outcome: str
     reason: str
 
 

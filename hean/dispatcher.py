@@ -1,0 +1,146 @@
+"""Runs the components it hosts, and hands back what is addressed to others."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hean.component import takes
+from hean.errors import ContractError
+from hean.messages import Envelope, Message, Wake
+from hean.topology import Node, Topology, owner
+
+
+class Host:
+    """One hosted component, and what the dispatcher must know of it."""
+
+    __slots__ = ("before", "component", "handle", "node", "on_handled", "plans", "seq", "source", "touched")
+
+    def __init__(self, node: Node, component: Any, incarnation: int) -> None:
+        self.node = node
+        self.component = component
+        self.handle = component.handle
+        self.source = f"{node.name}@{incarnation}" if incarnation else node.name
+        self.seq = 0
+        self.plans: dict[type[Message], _Plan] = {}
+        self.touched = False
+        self.before: Callable[[Host], None] | None = None
+
+
+class _Plan:
+    """Who hears one kind of message from one host: the same for all, or by the strategy it is about."""
+
+    __slots__ = ("by_strategy", "outward", "rest")
+
+    def __init__(self) -> None:
+        self.by_strategy: dict[str, tuple[Host, ...]] | None = None
+        self.rest: tuple[Host, ...] = ()
+        self.outward: tuple[tuple[Node, Any], ...] = ()
+
+
+class Dispatcher:
+    """Delivers messages among the components it hosts, first said first heard, until nobody has more to say.
+
+    Args:
+        topology: The nodes of the run and the routes between them.
+        components: The component of each node hosted here, by the node's name.
+        incarnation: The life this is, as the engine counts them; part of every id said here.
+        log: Called with every envelope said, in order; None to keep none.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        components: Mapping[str, Any],
+        *,
+        incarnation: int = 0,
+        log: Callable[[Envelope], None] | None = None,
+    ) -> None:
+        self._topology = topology
+        self._log = log
+        self._queue: deque[tuple[Host, Envelope]] = deque()
+        self.touched: list[Host] = []
+        self.hosts = {
+            node.name: Host(node, components[node.name], incarnation)
+            for node in topology.nodes
+            if node.name in components
+        }
+        unknown = set(components) - set(self.hosts)
+        if unknown:
+            raise ContractError(f"no node of the topology is called {', '.join(sorted(unknown))}")
+        self._takes = {name: takes(host.component) for name, host in self.hosts.items()}
+
+    def tell(self, name: str, envelope: Envelope, now: int) -> list[tuple[Node, Envelope]]:
+        """Tell one hosted node, and everyone here who hears of what follows.
+
+        Returns:
+            What is addressed to nodes that are not hosted here, in the order it was said.
+        """
+        return self.tell_host(self.hosts[name], envelope, now)
+
+    def wake(self, host: Host, now: int) -> list[tuple[Node, Envelope]]:
+        """Tell a host that the time it asked for has come."""
+        return self.tell_host(host, Envelope(host.source, 0, now, "", "", _WAKE), now)
+
+    def tell_host(self, host: Host, envelope: Envelope, now: int) -> list[tuple[Node, Envelope]]:
+        outward: list[tuple[Node, Envelope]] = []
+        queue = self._queue
+        log = self._log
+        touched = self.touched
+        try:
+            while True:
+                if host.before is not None:
+                    host.before(host)
+                if not host.touched:
+                    host.touched = True
+                    touched.append(host)
+                # Collected before anything is sent: if it raises half-way, nothing leaves.
+                said = list(host.handle(envelope.message, now))
+                if said:
+                    cause = f"{envelope.source}:{envelope.seq}"
+                    trace = envelope.trace or cause
+                    for message in said:
+                        host.seq += 1
+                        answer = Envelope(host.source, host.seq, now, trace, cause, message)
+                        if log is not None:
+                            log(answer)
+                        kind = type(message)
+                        plan = host.plans.get(kind)
+                        if plan is None:
+                            plan = host.plans[kind] = self._plan(host.node, kind)
+                        if plan.by_strategy is None:
+                            hearers = plan.rest
+                        else:
+                            hearers = plan.by_strategy.get(message.strategy, plan.rest)
+                        for hearer in hearers:
+                            queue.append((hearer, answer))
+                        for node, only in plan.outward:
+                            if only is None or only(message, node):
+                                outward.append((node, answer))
+                if not queue:
+                    return outward
+                host, envelope = queue.popleft()
+        except BaseException:
+            queue.clear()
+            raise
+
+    def _plan(self, source: Node, kind: type[Message]) -> _Plan:
+        plan = _Plan()
+        here: list[tuple[Host, bool]] = []
+        outward = []
+        for node, only in self._topology.receivers(source, kind):
+            host = self.hosts.get(node.name)
+            if host is None:
+                outward.append((node, only))
+            elif kind in self._takes[node.name]:
+                here.append((host, only is owner))
+        plan.outward = tuple(outward)
+        plan.rest = tuple(host for host, owned in here if not owned)
+        if any(owned for _, owned in here):
+            names = {host.node.name for host, owned in here if owned}
+            plan.by_strategy = {
+                name: tuple(host for host, owned in here if not owned or host.node.name == name) for name in names
+            }
+        return plan
+
+
+_WAKE = Wake()
