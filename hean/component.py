@@ -80,7 +80,9 @@ def _message_types(component: object, name: str) -> frozenset[type[Message]]:
         arguments = typing.get_args(annotation)
         annotation = arguments[0] if arguments else Any
     found = frozenset(_flatten(annotation))
-    if not found or not all(isinstance(kind, type) and issubclass(kind, Message) for kind in found):
+    if (annotation is not typing.Never and not found) or not all(
+        isinstance(kind, type) and issubclass(kind, Message) for kind in found
+    ):
         raise ContractError(f"{where}: {name!r} should name messages, and reads {annotation!r}")
     return found
 

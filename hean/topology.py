@@ -114,7 +114,7 @@ ROUTES = (
     Route("broker",     (OrderSubmitted, *VENUE_FACTS),           "reconciler"),
     Route("portfolio",  (PositionChanged,),                       "strategy",   owner, optional=True),
     Route("portfolio",  (PositionChanged, EquityChanged),         "risk"),
-    Route("portfolio",  (PositionChanged,),                       "broker"),
+    Route("portfolio",  (PositionChanged,),                       "reconciler"),
     Route("reconciler", (SnapshotAccount,),                       "venue"),
     Route("venue",      (AccountSnapshot,),                       "reconciler"),
     Route("reconciler", (Discrepancy, ReconcileCompleted),        "risk"),
