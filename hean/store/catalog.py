@@ -26,7 +26,18 @@ from hean.store.manifest import Gap, Gaps, Manifest, Partition, Series, SourceFi
 from hean.store.merge import gaps_of, merge, utc
 from hean.store.rules import DatedRules, RulesOrigin, decode_rules, encode_rules, in_force
 
-__all__ = ["Catalog", "Committed", "Gap", "Gaps", "ImportBatch", "Incoming", "Partition", "Series", "Source", "SourceFile"]
+__all__ = [
+    "Catalog",
+    "Committed",
+    "Gap",
+    "Gaps",
+    "ImportBatch",
+    "Incoming",
+    "Partition",
+    "Series",
+    "Source",
+    "SourceFile",
+]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""freqtrade's candle files (Arrow): funding sits in `open`, mark has no volume, the last bar may still be open."""
+
+import io
+import re
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather as feather
+
+from hean.instruments import Category, instrument_id
+from hean.store.catalog import ImportBatch
+from hean.store.importers.checks import incoming
+from hean.store.importers.reading import Found
+from hean.store.kinds import HOUR, SECOND
+
+NAME = "freqtrade feather"
+EXPECTS = "BASE_QUOTE-5m.feather, or futures/BASE_QUOTE_SETTLE-8h-funding_rate.feather and the like"
+
+_FILE = re.compile(
+    r"(?P<base>[A-Z0-9]+)_(?P<quote>[A-Z0-9]+)(?:_(?P<settle>[A-Z0-9]+))?-(?P<interval>\d+[mhd])(?:-(?P<what>[a-z_]+))?\.feather"
+)
+_KINDS = {"futures": "bar", "mark": "mark", "index": "index", "premium_index": "premium"}
+
+
+def claims(found: Found) -> bool:
+    return _FILE.fullmatch(found.name) is not None and found.raw.startswith((b"ARROW1", b"FEA1"))
+
+
+def read(found: Found) -> ImportBatch:
+    """Read one file; its name says what it holds, its directory from which venue."""
+    named = _FILE.fullmatch(found.name)
+    if named is None:
+        found.refuse("is not named as freqtrade names its files", remedy=EXPECTS)
+    try:
+        rows = pl.from_arrow(feather.read_table(io.BytesIO(found.raw)))
+    except (pa.ArrowException, pl.exceptions.PolarsError) as damage:
+        found.refuse(f"is no feather file: {damage}", remedy="fetch the file again")
+    if not isinstance(rows, pl.DataFrame) or not isinstance(rows.schema.get("date"), pl.Datetime):
+        found.refuse("has no column `date` of times", remedy=EXPECTS)
+    if rows.schema["date"].time_zone != "UTC":  # type: ignore[attr-defined]  # a Datetime, just checked
+        found.refuse("has a `date` that is not in UTC", remedy=EXPECTS)
+    rows = rows.with_columns(pl.col("date").dt.timestamp("ns").alias("ts_event")).with_row_index("row", offset=1)
+    instrument = instrument_id(
+        named["base"] + named["quote"], _category(named["quote"], named["settle"]), found.venue()
+    )
+    what = named["what"]
+    if what == "funding_rate":
+        return _funding(found, rows, instrument)
+    if what is not None and what not in _KINDS:
+        found.refuse(f"holds {what!r}, which is none of {', '.join(_KINDS)} and funding_rate", remedy=EXPECTS)
+    # freqtrade keeps what the venue sent, and the venue sends the running bar, too.
+    note = "the last bar may still have been open and was left out"
+    kind_name = f"{_KINDS[what] if what is not None else 'bar'}-{named['interval']}"
+    return found.batch(NAME, [incoming(found, kind_name, instrument, rows.head(-1))], note=note)
+
+
+def _category(quote: str, settle: str | None) -> Category:
+    if settle is None:
+        return Category.SPOT
+    return Category.LINEAR if settle == quote else Category.INVERSE
+
+
+def _funding(found: Found, rows: pl.DataFrame, instrument: str) -> ImportBatch:
+    """The stamp is the settlement; some venues stamp it some milliseconds late."""
+    full_hour = (pl.col("ts_event") + HOUR // 2) // HOUR * HOUR
+    late = (pl.col("ts_event") - full_hour).abs()
+    rounded = rows.with_columns(
+        pl.when(late < SECOND).then(full_hour).otherwise(pl.col("ts_event")).alias("ts_event"),
+        pl.col("open").alias("rate"),
+    )
+    moved = int((rounded["ts_event"] != rows["ts_event"]).sum())
+    note = f"{moved} stamps rounded to the hour, all by less than a second" if moved else ""
+    return found.batch(NAME, [incoming(found, "funding", instrument, rounded)], note=note)
