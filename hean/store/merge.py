@@ -11,6 +11,7 @@ from hean.store.manifest import Gap, Gaps
 
 _LISTED = 1_000
 _CLOCK = 1_000_000  # one exporter cuts stamps to the millisecond, another keeps the microsecond
+_CLOCKS_APART = 100 * _CLOCK  # where no exchange time is stated, each recording estimates its own
 _LONGEST_FUNDING = 8 * HOUR
 
 
@@ -50,6 +51,8 @@ def _merge_stamped(held: pl.DataFrame, arriving: pl.DataFrame, *, series: str) -
 
 
 def _merge_events(held: pl.DataFrame, arriving: pl.DataFrame, *, series: str) -> pl.DataFrame:
+    if "update_id" in held.columns and not (held["update_id"].has_nulls() or arriving["update_id"].has_nulls()):
+        return _merge_numbered(held, arriving, series=series)
     stamp = pl.col("ts_event") // _CLOCK
     ours = held.with_columns(stamp.alias("_at"))
     theirs = arriving.with_columns(stamp.alias("_at"))
@@ -59,6 +62,20 @@ def _merge_events(held: pl.DataFrame, arriving: pl.DataFrame, *, series: str) ->
         _must_tell_the_same(window, theirs.filter(shared), series=series)
         arriving = theirs.filter(~shared).drop("_at")
     return pl.concat([held, arriving]).sort("ts_event", maintain_order=True)
+
+
+def _merge_numbered(held: pl.DataFrame, arriving: pl.DataFrame, *, series: str) -> pl.DataFrame:
+    """Quotes with the venue's update ids: the id says which are the same, whatever clock stamped them."""
+    values = [name for name in held.columns if name not in {"ts_event", "ts_recv", "update_id"}]
+    both = arriving.join(held, on="update_id", how="inner", suffix="_held", maintain_order="left")
+    unlike = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_held")) for name in values)
+    apart = (pl.col("ts_event") - pl.col("ts_event_held")).abs() > _CLOCKS_APART
+    different = both.filter(unlike | apart)
+    if not different.is_empty():
+        why = f"{different.height} quotes have the update id of another in the catalog"
+        raise _contradiction(series, different["ts_event"][0], why)
+    fresh = arriving.join(held, on="update_id", how="anti", maintain_order="left")
+    return pl.concat([held, fresh]).sort("ts_event", maintain_order=True)
 
 
 def _must_tell_the_same(held: pl.DataFrame, arriving: pl.DataFrame, *, series: str) -> None:

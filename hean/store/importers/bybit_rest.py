@@ -28,20 +28,21 @@ def read(found: Found) -> ImportBatch:
         found.refuse("is not a successful answer: retCode is not 0", remedy="ask Bybit again")
     result = answer.get("result")
     entries = result.get("list") if isinstance(result, dict) else None
-    if not isinstance(entries, list) or not entries:
+    if not isinstance(result, dict) or not isinstance(entries, list) or not entries:
         found.refuse("holds no rows", remedy="ask Bybit again, for a time that has some")
     category = _category(found, result)
     first = entries[0]
     if isinstance(first, list):
         return _candles(found, result, category, entries, asked=answer.get("time"))
     if "fundingRateTimestamp" in first:
-        symbol = str(first.get("symbol"))
         rows = _column(found, entries, "fundingRateTimestamp", "fundingRate", "rate")
-        return found.batch(NAME, [_series(found, "funding", symbol, category, rows)])
-    if "openInterest" in first:
+        series = _series(found, "funding", str(first.get("symbol")), category, rows)
+    elif "openInterest" in first:
         rows = _column(found, entries, "timestamp", "openInterest", "open_interest")
-        return found.batch(NAME, [_series(found, "open-interest", str(result.get("symbol")), category, rows)])
-    found.refuse("is an answer of an endpoint that is not history", remedy=EXPECTS)
+        series = _series(found, "open-interest", str(result.get("symbol")), category, rows)
+    else:
+        found.refuse("is an answer of an endpoint that is not history", remedy=EXPECTS)
+    return found.batch(NAME, [series])
 
 
 def _category(found: Found, result: dict[str, Any]) -> Category:

@@ -5,7 +5,7 @@ import re
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.feather as feather
+from pyarrow import feather
 
 from hean.instruments import Category, instrument_id
 from hean.store.catalog import ImportBatch

@@ -2,8 +2,6 @@
 
 import re
 
-import polars as pl
-
 from hean.instruments import instrument_id
 from hean.store.catalog import ImportBatch
 from hean.store.importers.checks import incoming
