@@ -1,0 +1,252 @@
+"""A made-up market from a seed: spot, perpetual, mark, index, premium and funding that hang together.
+
+It is for trying the machinery and for tests, never for judging a strategy: what a strategy finds in
+it was put there by the few lines below. Its series belong to the venue SYNTHETIC, and the catalog
+never mixes them with real ones.
+
+Drift and volatility switch between regimes (a Markov chain shared by all symbols); the basis reverts
+to a mean that follows the regime; the premium is what is left of the basis outside the spread; and
+funding is Bybit's formula of the premium.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hean.errors import DataError
+from hean.instruments import Category, Instrument, instrument_id
+from hean.store.catalog import ImportBatch, Incoming, Source
+from hean.store.kinds import DAY, HOUR, INTERVALS, kind
+from hean.store.rules import SYNTHETIC, in_force
+
+Floats = NDArray[np.float64]
+
+NAME = "synthetic"
+_STEPS = 6  # prices inside each bar, its open and close among them; with trades, each is one
+_STARTS = {
+    "BTC": 65_000.0, "ETH": 2_500.0, "SOL": 150.0, "BNB": 650.0, "XRP": 2.2, "DOGE": 0.17, "ADA": 0.6, "DOT": 3.5,
+    "WIF": 0.8, "LTC": 90.0, "LINK": 14.0, "AVAX": 20.0, "APE": 0.7,
+}  # fmt: skip
+_YEAR = 365 * DAY
+_SHARED = 0.7  # share of the market's variance in each symbol's
+_HALF_SPREAD = 0.5e-4
+_INTEREST = 1e-4  # per eight hours, before the clamp
+_CLAMP = 5e-4
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How the market behaves for a while: drift and volatility a year, mean basis, and how long it lasts."""
+
+    drift: float
+    volatility: float
+    basis: float
+    hours: float
+
+
+REGIMES = (
+    Regime(drift=0.0, volatility=0.30, basis=0.5e-4, hours=36),
+    Regime(drift=3.0, volatility=0.55, basis=6e-4, hours=18),
+    Regime(drift=-3.0, volatility=0.65, basis=-5e-4, hours=12),
+    Regime(drift=-1.0, volatility=1.80, basis=-8e-4, hours=3),
+)
+
+
+@dataclass(frozen=True)
+class SyntheticMarket:
+    """What to make: the same values make the same bytes."""
+
+    symbols: tuple[str, ...]
+    start: int
+    days: int
+    seed: int
+    interval: str = "1m"
+    trades: bool = False
+
+
+def generate(market: SyntheticMarket) -> Iterator[ImportBatch]:
+    """Yield one batch a symbol.
+
+    Raises:
+        DataError: A symbol has no rules, or the time, days or interval make no sense.
+    """
+    step = INTERVALS.get(market.interval)
+    if step is None or step > HOUR:
+        raise DataError(f"cannot make bars of {market.interval}", remedy="take 1m, 3m, 5m, 15m, 30m or 1h")
+    if market.days < 1 or market.start % DAY:
+        raise DataError("a made-up market starts at midnight UTC and lasts a day or more")
+    count = market.days * DAY // step
+    shared = np.random.default_rng([market.seed])
+    regimes = _regimes(shared, count, step)
+    pull = shared.standard_normal((count, _STEPS - 1))
+    for symbol in market.symbols:
+        yield _one_symbol(market, symbol, regimes=regimes, pull=pull, step=step)
+
+
+def _one_symbol(
+    market: SyntheticMarket, symbol: str, *, regimes: NDArray[np.intp], pull: Floats, step: int
+) -> ImportBatch:
+    # Seeded by name, not by place: leaving out one symbol changes no other.
+    chance = np.random.default_rng([market.seed, *symbol.encode()])
+    perp, spot = (_rules(symbol, category, market.start) for category in (Category.LINEAR, Category.SPOT))
+    stamps = market.start + np.arange(regimes.size, dtype=np.int64) * step
+    start = _STARTS.get(perp.base, float(perp.tick) * 20_000)
+    index = _index_path(chance, regimes, pull, start=start, step=step)
+    basis = _basis(chance, regimes, step=step)
+    perp_path = _with_noise(chance, index * np.exp(basis), 0.3e-4)
+    spot_path = _with_noise(chance, index, 0.3e-4)
+    premium = np.sign(basis) * np.maximum(np.abs(np.expm1(basis)) - _HALF_SPREAD, 0.0)
+    premium = np.round(premium, 8)
+    name, tick = market.interval, float(perp.tick)
+    series = []
+    for instrument, path in ((perp, perp_path), (spot, spot_path)):
+        prices = _to_grid(path, float(instrument.tick))
+        sizes = _sizes(chance, prices, regimes, instrument)
+        bars = _ohlc(stamps, prices).with_columns(pl.Series("volume", np.round(sizes.sum(axis=1), 9)))
+        series.append(Incoming(f"bar-{name}", instrument.id, bars))
+        if market.trades:
+            trades = _trades(chance, stamps, prices, sizes, step=step)
+            series.append(Incoming("trade", instrument.id, trades))
+    series += [
+        Incoming(f"mark-{name}", perp.id, _ohlc(stamps, _to_grid(index * np.exp(basis), tick))),
+        Incoming(f"index-{name}", perp.id, _ohlc(stamps, _to_grid(index, tick))),
+        Incoming(f"premium-{name}", perp.id, _ohlc(stamps, premium)),
+    ]
+    funding = funding_of(stamps, premium[:, -1], perp, step=step)
+    if not funding.is_empty():
+        series.append(Incoming("funding", perp.id, funding))
+    said = f"seed {market.seed}, {symbol}, {market.days} days of {name} from {market.start}{', trades' * market.trades}"
+    source = Source(name=said, sha256=hashlib.sha256(said.encode()).hexdigest(), importer=NAME, note="made up")
+    return ImportBatch(source=source, series=tuple(series), synthetic=True)
+
+
+def funding_of(stamps: NDArray[np.int64], premium: Floats, perp: Instrument, *, step: int) -> pl.DataFrame:
+    """Settle funding from the premium of each bar, by Bybit's formula.
+
+    The average weighs the i-th of n samples by i, so that the last hours count most; the interest
+    of 0.01 % per eight hours pulls the rate towards itself, by at most 0.05 %; the cap is the symbol's.
+
+    Source:
+        Bybit help centre, "Funding rate calculation": F = P + clamp(I - P, -0.05 %, +0.05 %).
+    """
+    interval = perp.funding_interval_h * HOUR
+    cap = float(perp.funding_cap)
+    interest = _INTEREST * perp.funding_interval_h / 8
+    samples = interval // step
+    weights = np.arange(1, samples + 1, dtype=np.float64)
+    first = int(np.argmax(stamps % interval == 0))
+    whole = (stamps.size - first) // samples
+    windows = premium[first : first + whole * samples].reshape(whole, samples)
+    average = windows @ weights / weights.sum()
+    rate = np.clip(average + np.clip(interest - average, -_CLAMP, _CLAMP), -cap, cap)
+    settled = stamps[first] + (np.arange(whole, dtype=np.int64) + 1) * interval
+    return pl.DataFrame({"ts_event": settled, "rate": np.round(rate, 8)})
+
+
+def _rules(symbol: str, category: Category, at: int) -> Instrument:
+    name = instrument_id(symbol, category, SYNTHETIC)
+    known = in_force((), name, at)
+    if known is None:
+        raise DataError(f"no rules came with HEAN for {name}", remedy="take a common symbol such as BTCUSDT")
+    return known[0]
+
+
+def _regimes(chance: np.random.Generator, count: int, step: int) -> NDArray[np.intp]:
+    """Draw which regime each bar is in: a Markov chain whose stays are geometric."""
+    regimes = np.empty(count, dtype=np.intp)
+    at, current = 0, 0
+    while at < count:
+        stay = int(chance.geometric(min(1.0, step / (REGIMES[current].hours * HOUR))))
+        regimes[at : at + stay] = current
+        at += stay
+        current = int((current + chance.integers(1, len(REGIMES))) % len(REGIMES))
+    return regimes
+
+
+def _index_path(
+    chance: np.random.Generator, regimes: NDArray[np.intp], pull: Floats, *, start: float, step: int
+) -> Floats:
+    """Walk from bar to bar; a bar opens where the last one closed. Shape (bars, steps)."""
+    moves = _STEPS - 1
+    years = step / _YEAR / moves
+    drift = np.array([regime.drift for regime in REGIMES])[regimes, None]
+    volatility = np.array([regime.volatility for regime in REGIMES])[regimes, None]
+    own = chance.standard_normal(pull.shape)
+    shocks = np.sqrt(_SHARED) * pull + np.sqrt(1 - _SHARED) * own
+    returns = (drift - volatility**2 / 2) * years + volatility * np.sqrt(years) * shocks
+    walked = np.log(start) + np.cumsum(returns.ravel()).reshape(returns.shape)
+    opens = np.concatenate([[np.log(start)], walked[:-1, -1]])
+    path: Floats = np.exp(np.column_stack([opens, walked]))
+    return path
+
+
+def _basis(chance: np.random.Generator, regimes: NDArray[np.intp], *, step: int) -> Floats:
+    """Revert to the regime's mean with a half-life of an hour; straight inside the bar."""
+    keep = 0.5 ** (step / HOUR)
+    mean = np.array([regime.basis for regime in REGIMES])[regimes]
+    noise = chance.standard_normal(regimes.size) * 2e-4 * np.sqrt(1 - keep**2)
+    pushes = (1 - keep) * mean + noise
+    closes = np.fromiter(accumulate(pushes.tolist(), lambda before, push: keep * before + push), dtype=np.float64)
+    opens = np.concatenate([[closes[0]], closes[:-1]])
+    along = np.linspace(0.0, 1.0, _STEPS)
+    path: Floats = opens[:, None] + (closes - opens)[:, None] * along
+    return path
+
+
+def _with_noise(chance: np.random.Generator, path: Floats, size: float) -> Floats:
+    """Let the last price bounce between bid and ask, and still open each bar where the last one closed."""
+    noisy: Floats = path * (1 + size * chance.standard_normal(path.shape))
+    noisy[1:, 0] = noisy[:-1, -1]
+    return noisy
+
+
+def _to_grid(path: Floats, tick: float) -> Floats:
+    decimals = max(0, -int(np.floor(np.log10(tick) + 1e-9)))
+    return np.round(np.maximum(np.round(path / tick), 1) * tick, decimals)
+
+
+def _ohlc(stamps: NDArray[np.int64], path: Floats) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "ts_event": stamps,
+            "open": path[:, 0],
+            "high": path.max(axis=1),
+            "low": path.min(axis=1),
+            "close": path[:, -1],
+        }
+    )
+
+
+def _sizes(chance: np.random.Generator, prices: Floats, regimes: NDArray[np.intp], instrument: Instrument) -> Floats:
+    """Trade about 200,000 USDT a step in calm, more when it moves; never less than one lot."""
+    lot = float(instrument.step)
+    busy = np.array([regime.volatility for regime in REGIMES])[regimes, None] / REGIMES[0].volatility
+    wanted = 200_000 * busy * chance.lognormal(-0.5, 1.0, prices.shape) / prices
+    decimals = max(0, -int(np.floor(np.log10(lot) + 1e-9)))
+    return np.round(np.maximum(np.round(wanted / lot), 1) * lot, decimals)
+
+
+def _trades(
+    chance: np.random.Generator, stamps: NDArray[np.int64], prices: Floats, sizes: Floats, *, step: int
+) -> pl.DataFrame:
+    """Make each price of a bar one trade, so that the trades add up to the bar."""
+    within = np.sort(chance.integers(0, step // 1_000_000, prices.shape), axis=1) * 1_000_000
+    moved = np.diff(prices.ravel(), prepend=prices[0, 0])
+    tossed = np.where(chance.random(moved.size) < 0.5, 1, -1)
+    rows = {
+        "ts_event": (stamps[:, None] + within).ravel(),
+        "price": prices.ravel(),
+        "size": sizes.ravel(),
+        "side": np.where(moved == 0, tossed, np.sign(moved)).astype(np.int8),
+    }
+    ids = pl.int_range(prices.size, eager=True).cast(pl.String).alias("trade_id")
+    return (
+        pl.DataFrame(rows)
+        .with_columns(ids, pl.lit(None, dtype=pl.Int64).alias("ts_recv"))
+        .select(list(kind("trade").columns))
+    )
