@@ -1,0 +1,1 @@
+"""The code that blocks: each gateway owns its wire and its waiting, and decides nothing."""
