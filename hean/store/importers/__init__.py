@@ -83,7 +83,10 @@ def read(path: Path, hints: Hints | None = None) -> ImportBatch:
     found = Found(path, hints)
     form = recognise(found)
     if form is None:
-        found.refuse("is of no known format", remedy="`hean data formats` lists them")
+        found.refuse(
+            "is of no known format",
+            remedy="known are " + "; ".join(f"{form.name} ({form.expects})" for form in FORMATS),
+        )
     return form.read(found)
 
 

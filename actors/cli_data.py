@@ -1,0 +1,410 @@
+# ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults; typer shows docstrings as they stand
+"""`hean data`: bring market data into the catalog, fetch it, make it up, and look at what is there."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hean.errors import DataError, HeanError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hean.store.catalog import Catalog, Committed, Series
+    from hean.store.importers import Outcome
+
+data_app = typer.Typer(
+    name="data",
+    no_args_is_help=True,
+    help="Market data: import files, download from Bybit, make up a market, list what is there.",
+    rich_markup_mode=None,
+)
+
+CatalogPath = Annotated[
+    Path, typer.Option("--catalog", envvar="HEAN_CATALOG", help="Directory of the catalog; made if it is not there.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+_DEFAULT = Path("catalog")
+_LISTED = 20
+
+
+class Market(StrEnum):
+    """What a venue calls a category, in small letters."""
+
+    SPOT = "spot"
+    LINEAR = "linear"
+    INVERSE = "inverse"
+
+
+def _people() -> "Console":
+    from rich.console import Console
+
+    wide = None if sys.stderr.isatty() else 200
+    return Console(stderr=True, width=wide, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _saying_errors(*, as_json: bool) -> Iterator[None]:
+    """Turn what HEAN refuses into one line and status 1."""
+    try:
+        yield
+    except HeanError as refusal:
+        _people().print(f"hean: {refusal}", style="red", markup=False)
+        if as_json:
+            typer.echo(json.dumps({"error": str(refusal), "type": type(refusal).__name__}))
+        raise typer.Exit(code=1) from None
+
+
+@data_app.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or directories to look through.", exists=True)],
+    catalog: CatalogPath = _DEFAULT,
+    venue: Annotated[
+        str | None, typer.Option(help="Venue of files that do not say it: bybit or binance.", show_default=False)
+    ] = None,
+    market: Annotated[
+        Market | None, typer.Option(help="Market of files that do not say it.", show_default=False)
+    ] = None,
+    symbol: Annotated[
+        str | None, typer.Option(help="Symbol of a file that does not say it, such as BTCUSDT.", show_default=False)
+    ] = None,
+    allow_gaps: Annotated[
+        bool, typer.Option("--allow-gaps", help="Take candles even if more than half of them are missing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import recorded data of any known format; what is there already is not added twice.
+
+    Each file enters wholly or not at all. A file that is refused does not stop the others, but makes the
+    exit status 1.
+
+    Examples:
+
+        hean data import ~/Downloads/BTCUSD2019-10-01.csv.gz
+
+        hean data import recordings/ --catalog /data/hean
+
+        hean data import BTCUSDT_1m.csv --venue bybit --market linear
+    """
+    with _saying_errors(as_json=as_json):
+        from rich.progress import track
+
+        from hean.instruments import Category
+        from hean.store.catalog import Catalog
+        from hean.store.importers import Hints, files_under, import_file
+
+        hints = Hints(
+            venue=venue,
+            market=Category(market.value.upper()) if market is not None else None,
+            symbol=symbol,
+            allow_gaps=allow_gaps,
+        )
+        store = Catalog(catalog)
+        people = _people()
+        files = list(files_under(paths))
+        outcomes = [
+            import_file(store, file, hints)
+            for file in track(files, description="importing", console=people, transient=True)
+        ]
+        named = {str(path) for path in paths}
+        _tell_import(store, outcomes, named=named, as_json=as_json)
+
+
+@data_app.command("list")
+def list_(
+    catalog: CatalogPath = _DEFAULT,
+    gaps: Annotated[bool, typer.Option("--gaps", help="List the holes of each series, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every series of the catalog: how much, from when to when, what is missing, and where it comes from.
+
+    Examples:
+
+        hean data list
+
+        hean data list --gaps
+
+        hean data list --json | jq '.series[] | select(.synthetic)'
+    """
+    with _saying_errors(as_json=as_json):
+        from hean.store.catalog import Catalog
+
+        series = Catalog(catalog).series()
+        if as_json:
+            typer.echo(json.dumps({"catalog": str(catalog), "series": [_as_object(one) for one in series]}))
+            return
+        if not series:
+            typer.echo(f"{catalog} is empty: bring data in with `hean data import`, `download` or `generate`")
+            return
+        _table(series)
+        if gaps:
+            for one in series:
+                _print_gaps(one)
+
+
+@data_app.command()
+def download(
+    instruments: Annotated[
+        list[str], typer.Argument(help="Such as BTCUSDT-LINEAR.BYBIT or BTCUSDT-SPOT.BYBIT; BTCUSDT means linear.")
+    ],
+    start: Annotated[str, typer.Option(help="First day or time, UTC: 2025-06-01 or 2025-06-01T12:00.")],
+    end: Annotated[
+        str | None, typer.Option(help="The time it ends before, UTC; now, if left out.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="bar-1m, mark-1h, index-5m, premium-1m, funding, …; may be given more than once. [default: bar-1m]",
+            show_default=False,
+        ),
+    ] = None,
+    catalog: CatalogPath = _DEFAULT,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Address to ask instead of Bybit's, such as http://127.0.0.1:8080.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download history from Bybit; what the catalog has already is not fetched again.
+
+    Each month is kept as soon as it is complete: after an interruption, give the same command again.
+
+    Examples:
+
+        hean data download BTCUSDT --start 2025-06-01 --end 2025-07-01
+
+        hean data download BTCUSDT ETHUSDT --kind bar-15m --kind mark-1h --kind funding --start 2024-01-01
+    """
+    since, until = _instant(start, "--start"), _instant(end, "--end") if end is not None else None
+    with _saying_errors(as_json=as_json):
+        import time  # noqa: TID251  # a downloader waits; only components may not
+
+        from rich.progress import Progress
+
+        from actors.gateways.bybit_history import BybitHistory, Throttle, public_session
+        from actors.gateways.bybit_history import download as fetch
+        from hean.store.catalog import Catalog
+
+        throttle = Throttle(clock=time.monotonic, sleep=time.sleep)
+        history = BybitHistory(public_session(endpoint), throttle)
+        now = history.server_time()
+        until = now if until is None else min(until, now)
+        if since >= until:
+            raise DataError("there is nothing between --start and --end", remedy="let --start lie before --end and now")
+        store = Catalog(catalog)
+        added: list[Committed] = []
+        with Progress(console=_people(), transient=True) as progress:
+            for instrument in (_full_name(name) for name in instruments):
+                for kind_name in kind or ["bar-1m"]:
+                    shown = progress.add_task(f"{kind_name} {instrument}", total=None)
+                    on = _advance(progress.update, shown)
+                    added.append(fetch(history, store, kind_name, instrument, start=since, end=until, progress=on))
+        _tell_added(store, added, as_json=as_json)
+
+
+@data_app.command()
+def generate(
+    symbols: Annotated[list[str] | None, typer.Argument(help="Symbols to make up. [default: BTCUSDT ETHUSDT]")] = None,
+    start: Annotated[str, typer.Option(help="First day, UTC.")] = "2025-01-01",
+    days: Annotated[int, typer.Option(help="How many days.", min=1)] = 30,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same market.", min=0)] = 1,
+    interval: Annotated[str, typer.Option(help="Length of a bar: 1m, 3m, 5m, 15m, 30m or 1h.")] = "1m",
+    trades: Annotated[bool, typer.Option("--trades", help="Make trades, too: those the bars are made of.")] = False,
+    catalog: CatalogPath = _DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Make up a market: spot, perpetual, mark, index, premium and funding of each symbol.
+
+    It is marked as synthetic everywhere and has a venue of its own: BTCUSDT-LINEAR.SYNTHETIC. It serves to
+    try things out without any data; no conclusion about real markets can be drawn from it.
+
+    Examples:
+
+        hean data generate
+
+        hean data generate BTCUSDT SOLUSDT --days 90 --seed 7 --trades
+    """
+    since = _instant(start, "--start")
+    with _saying_errors(as_json=as_json):
+        from hean.store.catalog import Catalog
+        from hean.store.synthetic import SyntheticMarket
+        from hean.store.synthetic import generate as make_up
+
+        names = tuple(symbols or ("BTCUSDT", "ETHUSDT"))
+        market = SyntheticMarket(symbols=names, start=since, days=days, seed=seed, interval=interval, trades=trades)
+        store = Catalog(catalog)
+        _tell_added(store, [store.commit(batch) for batch in make_up(market)], as_json=as_json)
+
+
+def _tell_import(catalog: "Catalog", outcomes: "Sequence[Outcome]", *, named: set[str], as_json: bool) -> None:
+    # What lies about in a directory is told; what was named on the command line was meant.
+    refused = [one for one in outcomes if one.refusal is not None or (one.format is None and one.file in named)]
+    told = [_outcome_object(one) for one in outcomes]
+    touched = {key for one in outcomes if one.committed is not None for key in one.committed.added}
+    holed = [one for one in catalog.series() if (one.kind, one.instrument) in touched and one.gaps.holes]
+    if as_json:
+        gaps = [
+            {"kind": one.kind, "instrument": one.instrument, "holes": one.gaps.holes, "missing": one.gaps.missing}
+            for one in holed
+        ]
+        rows = sum(one.committed.rows for one in outcomes if one.committed is not None)
+        typer.echo(json.dumps({"files": told, "rows": rows, "refused": len(refused), "gaps": gaps}))
+    else:
+        for one in told:
+            typer.echo(_outcome_line(one))
+        for series in holed:
+            typer.echo(
+                f"gaps: {series.kind} of {series.instrument} lacks {series.gaps.missing:,} "
+                f"in {series.gaps.holes:,} holes (`hean data list --gaps` lists them)"
+            )
+        if any(one.format is None and one.refusal is None for one in outcomes):
+            from hean.store.importers import FORMATS
+
+            typer.echo("known formats:")
+            for form in FORMATS:
+                typer.echo(f"  {form.name}: {form.expects}")
+        if not outcomes:
+            typer.echo("no files there")
+    if refused:
+        _people().print(f"hean: {len(refused)} of {len(outcomes)} files were not imported", style="red")
+        raise typer.Exit(code=1)
+
+
+def _outcome_object(outcome: "Outcome") -> dict[str, Any]:
+    told: dict[str, Any] = {"file": outcome.file, "format": outcome.format}
+    if outcome.refusal is not None:
+        refusal = outcome.refusal
+        told |= {"outcome": "refused", "reason": refusal.reason, "row": refusal.row, "remedy": refusal.remedy}
+    elif outcome.format is None:
+        told |= {"outcome": "not recognised"}
+    elif outcome.already_there:
+        told |= {"outcome": "already there", "rows": 0}
+    elif outcome.committed is not None:
+        added = [
+            {"kind": kind, "instrument": instrument, "rows": rows}
+            for (kind, instrument), rows in outcome.committed.added.items()
+        ]
+        told |= {"outcome": "added", "rows": outcome.committed.rows, "series": added, "rules": outcome.committed.rules}
+    return told | {"note": outcome.note}
+
+
+def _outcome_line(told: dict[str, Any]) -> str:
+    note = f"; {told['note']}" if told["note"] else ""
+    match told["outcome"]:
+        case "refused":
+            row = f" row {told['row']}:" if told["row"] is not None else ""
+            remedy = f" ({told['remedy']})" if told["remedy"] else ""
+            return f"refused        {told['file']}:{row} {told['reason']}{remedy}"
+        case "not recognised":
+            return f"not recognised {told['file']}"
+        case "already there":
+            return f"already there  {told['file']}"
+        case _:
+            series = told["series"]
+            what = ", ".join(f"{one['rows']:,} {one['kind']} of {one['instrument']}" for one in series[:3])
+            more = f" and {len(series) - 3} more series" if len(series) > 3 else ""
+            rules = f", rules of {told['rules']} instruments" if told["rules"] else ""
+            return f"added          {told['file']}: {what}{more}{rules}{note}"
+
+
+def _tell_added(catalog: "Catalog", committed: "Sequence[Committed]", *, as_json: bool) -> None:
+    added = [
+        {"kind": kind, "instrument": instrument, "rows": rows}
+        for one in committed
+        for (kind, instrument), rows in one.added.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps({"catalog": str(catalog.root), "added": added}))
+        return
+    for one in added:
+        typer.echo(f"added {one['rows']:,} {one['kind']} of {one['instrument']}")
+    if not any(one["rows"] for one in added):
+        typer.echo("everything was there already")
+
+
+def _table(series: "Sequence[Series]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hean.store.kinds import interval_name
+
+    table = Table(box=None, pad_edge=False)
+    for title in (
+        "kind",
+        "instrument",
+        "interval",
+        "rows",
+        "first (UTC)",
+        "last (UTC)",
+        "gaps",
+        "synthetic",
+        "sources",
+    ):
+        table.add_column(title, justify="right" if title == "rows" else "left", no_wrap=title != "sources")
+    for one in series:
+        missing = f"{one.gaps.holes:,} ({one.gaps.missing:,} missing)" if one.gaps.holes else "none"
+        names = [source.name for source in one.sources]
+        table.add_row(
+            one.kind,
+            one.instrument,
+            interval_name(one.interval) if one.interval is not None else "",
+            f"{one.rows:,}",
+            _utc(one.first_ts),
+            _utc(one.last_ts),
+            missing if one.interval is not None or one.kind == "funding" else "",
+            "yes" if one.synthetic else "",
+            names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else ""),
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _print_gaps(series: "Series") -> None:
+    for gap in series.gaps.listed[:_LISTED]:
+        typer.echo(
+            f"{series.kind} of {series.instrument}: {gap.missing:,} missing from {_utc(gap.from_ts)} to {_utc(gap.to_ts)}"
+        )
+    if series.gaps.holes > _LISTED:
+        typer.echo(
+            f"{series.kind} of {series.instrument}: {series.gaps.holes - _LISTED:,} more holes (--json has more)"
+        )
+
+
+def _as_object(series: "Series") -> dict[str, Any]:
+    import msgspec
+
+    told: dict[str, Any] = msgspec.to_builtins(series)
+    return told | {"rows": series.rows, "first_ts": series.first_ts, "last_ts": series.last_ts}
+
+
+def _full_name(name: str) -> str:
+    return name if "-" in name else f"{name.upper()}-LINEAR.BYBIT"
+
+
+def _instant(text: str, option: str) -> int:
+    """Read a day or a time as UTC.
+
+    Raises:
+        BadParameter: It is neither; the command line was wrong, so the exit status is 2.
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time: write 2025-06-01 or 2025-06-01T12:00", param_hint=option
+        ) from None
+    read = read.replace(tzinfo=UTC) if read.tzinfo is None else read
+    return int(read.timestamp()) * 1_000_000_000
+
+
+def _utc(stamp: int) -> str:
+    return datetime.fromtimestamp(stamp // 1_000_000_000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _advance(update: Callable[..., None], task: Any) -> Callable[[int, int], None]:
+    return lambda done, months: update(task, completed=done, total=months)
