@@ -1,0 +1,435 @@
+"""The books: double entry for each strategy, exact to the last digit, and what its profit was made of."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Context, Decimal, localcontext
+from functools import lru_cache
+from typing import ClassVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from hean.errors import ConfigError, ContractError
+from hean.instruments import Category, Instrument
+from hean.messages import FundingSettled, InterestCharged, OrderFilled
+
+ZERO = Decimal(0)
+PICO = Decimal("1e-12")
+"""What a share of something is rounded to; the remainder is always somebody's."""
+
+EXACT = Context(prec=60)
+"""Products of quantities and prices are never rounded; Python's own 28 digits would round some."""
+
+CASH = "cash"
+INVENTORY = "inventory"
+POSITION = "position"
+TRADING = "trading"
+REALISED = "realised"
+FEE = "fee"
+REBATE = "rebate"
+FUNDING = "funding"
+INTEREST = "interest"
+TRANSFER = "transfer"
+
+RESERVE = ""
+"""The book of what no strategy owns: the unallocated share, and coins brought in."""
+
+
+class Profit(Struct):
+    """What a strategy's net profit was made of; the parts add up to it exactly.
+
+    `price` is what marks did to what was held, but for matched opposite quantities of spot and perpetual of one
+    coin: what the difference of their marks did to those is `basis`. A fee is valued at its fill's price;
+    what a fee paid in coin would have been worth later is no part of it. `slippage` is measured from the
+    reference of a fill; `unreferenced` counts the fills that had none, whose slippage stands as nought.
+    """
+
+    price: Decimal = ZERO
+    basis: Decimal = ZERO
+    funding: Decimal = ZERO
+    fees: Decimal = ZERO
+    slippage: Decimal = ZERO
+    interest: Decimal = ZERO
+    unreferenced: int = 0
+
+    PARTS: ClassVar = ("price", "basis", "funding", "fees", "slippage", "interest")
+
+    def net(self) -> Decimal:
+        with localcontext(EXACT):
+            return sum((getattr(self, part) for part in self.PARTS), ZERO)
+
+
+class Book(Struct):
+    """One strategy's accounts.
+
+    `accounts` holds, by commodity (a currency, a coin, a contract), the balance of each account; every posting moves an
+    amount between two of them, so each commodity sums to nought. `cost` is the signed value at which
+    what is held of an instrument was bought: never a mean price, which would round. `accrued` is the mark up to which
+    price profit has been counted, and `brought_in` what was transferred in, valued when that was first possible.
+    """
+
+    accounts: dict[str, dict[str, Decimal]] = field(default_factory=dict)
+    cost: dict[str, Decimal] = field(default_factory=dict)
+    accrued: dict[str, Decimal] = field(default_factory=dict)
+    brought_in: Decimal = ZERO
+    profit: Profit = field(default_factory=Profit)
+
+    def balance(self, commodity: str, account: str) -> Decimal:
+        accounts = self.accounts.get(commodity)
+        return ZERO if accounts is None else accounts.get(account, ZERO)
+
+    def post(self, commodity: str, source: str, target: str, amount: Decimal) -> None:
+        """Move an amount between two accounts of a commodity: the only way a balance changes."""
+        accounts = self.accounts.get(commodity)
+        if accounts is None:
+            accounts = self.accounts[commodity] = {}
+        accounts[source] = accounts.get(source, ZERO) - amount
+        accounts[target] = accounts.get(target, ZERO) + amount
+
+
+class Ledger(Struct):
+    """The books of all strategies; the account is their sum.
+
+    `constant` and `exposure` are that sum as it is valued: equity is the constant (cash, less the cost of
+    perpetual positions) and each instrument's exposure at its mark.
+    """
+
+    books: dict[str, Book] = field(default_factory=dict)
+    constant: Decimal = ZERO
+    exposure: dict[str, Decimal] = field(default_factory=dict)
+
+    def book(self, strategy: str) -> Book:
+        found = self.books.get(strategy)
+        if found is None:
+            found = self.books[strategy] = Book()
+        return found
+
+    def account(self) -> dict[str, dict[str, Decimal]]:
+        """Every account, over all strategies."""
+        total: dict[str, dict[str, Decimal]] = {}
+        with localcontext(EXACT):
+            for book in self.books.values():
+                for commodity, accounts in book.accounts.items():
+                    own = total.setdefault(commodity, {})
+                    for account, amount in accounts.items():
+                        own[account] = own.get(account, ZERO) + amount
+        return total
+
+    def equity(self, marks: Mapping[str, float]) -> Decimal:
+        """The account's worth at these marks. What has no mark is left out: the caller says so."""
+        with localcontext(EXACT):
+            worth = self.constant
+            for instrument, quantity in self.exposure.items():
+                if quantity and instrument in marks:
+                    worth += quantity * measured(marks[instrument])
+            return worth
+
+
+class Share(Struct, frozen=True):
+    """One strategy's part of a fill: signed quantity, and fee."""
+
+    strategy: str
+    signed: Decimal
+    fee: Decimal
+
+
+class _Held(Struct, frozen=True):
+    """Where an instrument stands in the books, and with what it is matched."""
+
+    instrument: Instrument
+    commodity: str
+    account: str
+    group: tuple[str, ...]
+
+
+class Accountant:
+    """The rules of the books: what a fill, a settlement, a charge and a transfer do to a `Ledger`.
+
+    Args:
+        instruments: What may be held, by name.
+        currency: What everything is valued in.
+
+    Raises:
+        ConfigError: an instrument is not settled in that currency, or a coin has two spot instruments.
+    """
+
+    def __init__(self, instruments: Mapping[str, Instrument], currency: str) -> None:
+        self.currency = currency
+        self._spots: dict[str, str] = {}
+        groups: dict[str, list[str]] = {}
+        for name, instrument in instruments.items():
+            if instrument.quote != currency or instrument.category is Category.INVERSE:
+                raise ConfigError(f"{name} is not settled in {currency}: the books are kept in one currency")
+            if instrument.is_spot:
+                other = self._spots.setdefault(instrument.base, name)
+                if other != name:
+                    raise ConfigError(f"{other} and {name} are both the spot market of {instrument.base}: keep one")
+                groups.setdefault(instrument.base, []).insert(0, name)
+            else:
+                groups.setdefault(instrument.base, []).append(name)
+        self._held = {
+            name: _Held(
+                instrument,
+                instrument.base if instrument.is_spot else name,
+                INVENTORY if instrument.is_spot else POSITION,
+                tuple(groups[instrument.base]),
+            )
+            for name, instrument in instruments.items()
+        }
+
+    def quantity(self, book: Book, instrument: str) -> Decimal:
+        held = self._held[instrument]
+        return book.balance(held.commodity, held.account)
+
+    def instrument(self, name: str) -> Instrument:
+        return self._held[name].instrument
+
+    def spot(self, coin: str) -> str:
+        """The instrument a coin is valued by.
+
+        Raises:
+            ConfigError: none is known.
+        """
+        if coin not in self._spots:
+            raise ConfigError(f"{coin} cannot be valued: add {coin}{self.currency}-SPOT.BYBIT to the instruments")
+        return self._spots[coin]
+
+    # --- what happens to the books --------------------------------------------------------------
+
+    def transfer(self, ledger: Ledger, strategy: str, currency: str, amount: Decimal) -> None:
+        """Bring money or coins in. Coins count as brought in at the first mark they are valued by."""
+        book = ledger.book(strategy)
+        if currency == self.currency:
+            book.post(currency, TRANSFER, CASH, amount)
+            book.brought_in += amount
+            ledger.constant += amount
+            return
+        instrument = self.spot(currency)
+        book.post(currency, TRANSFER, INVENTORY, amount)
+        book.cost.setdefault(instrument, ZERO)
+        ledger.exposure[instrument] = ledger.exposure.get(instrument, ZERO) + amount
+
+    def fill(self, ledger: Ledger, fill: OrderFilled, marks: Mapping[str, float]) -> Iterable[Share]:
+        """Book a fill. Its instrument has a mark, and `marks` are those known before it.
+
+        Returns:
+            Whose holdings changed, and by how much before fees.
+        """
+        with localcontext(EXACT):
+            signed = fill.quantity if fill.side > 0 else -fill.quantity
+            if fill.strategy and fill.exit != "liquidation":
+                shares = [Share(fill.strategy, signed, fill.fee)]
+            else:
+                shares = self._divide(ledger, fill, signed)
+            for share in shares:
+                self._trade(ledger, fill, share, marks)
+        return shares
+
+    def funding(self, ledger: Ledger, settled: FundingSettled) -> None:
+        """Divide a settlement by what each strategy holds; what the venue rounded goes to the largest holder."""
+        with localcontext(EXACT):
+            rest = settled.amount
+            paid = settled.mark * settled.rate
+            largest, most = RESERVE, ZERO
+            for strategy, book in ledger.books.items():
+                quantity = self.quantity(book, settled.instrument)
+                if quantity:
+                    amount = -quantity * paid
+                    rest -= amount
+                    book.post(self.currency, FUNDING, CASH, amount)
+                    book.profit.funding += amount
+                    if abs(quantity) > most:
+                        largest, most = strategy, abs(quantity)
+            if rest:
+                book = ledger.book(largest)
+                book.post(self.currency, FUNDING, CASH, rest)
+                book.profit.funding += rest
+            ledger.constant += settled.amount
+
+    def interest(self, ledger: Ledger, charged: InterestCharged, marks: Mapping[str, float]) -> None:
+        """Divide interest by what each strategy owes; if none does, the one that holds most pays it."""
+        coin = charged.currency != self.currency
+        account = INVENTORY if coin else CASH
+        with localcontext(EXACT):
+            owed = {
+                strategy: -book.balance(charged.currency, account)
+                for strategy, book in ledger.books.items()
+                if book.balance(charged.currency, account) < 0
+            }
+            for strategy, amount in _in_proportion(charged.amount, owed or {self._largest(ledger, marks): PICO}, PICO):
+                book = ledger.book(strategy)
+                if not coin:
+                    book.profit.interest -= amount
+                    ledger.constant -= amount
+                else:
+                    instrument = self.spot(charged.currency)
+                    self._accrue(book, self._held[instrument].group, marks)
+                    if instrument in marks:
+                        value = amount * measured(marks[instrument])
+                        book.profit.interest -= value
+                        book.cost[instrument] = book.cost.get(instrument, ZERO) - value
+                    ledger.exposure[instrument] = ledger.exposure.get(instrument, ZERO) - amount
+                book.post(charged.currency, account, INTEREST, amount)
+
+    # --- what the books say ---------------------------------------------------------------------
+
+    def worth(self, book: Book, marks: Mapping[str, float]) -> Decimal:
+        """One strategy's equity at these marks."""
+        with localcontext(EXACT):
+            worth = book.balance(self.currency, CASH)
+            for instrument, cost in book.cost.items():
+                if instrument in marks:
+                    worth += self.quantity(book, instrument) * measured(marks[instrument])
+                if self._held[instrument].account is POSITION:
+                    worth -= cost
+            return worth
+
+    def profit(self, book: Book, marks: Mapping[str, float]) -> tuple[Profit, Decimal]:
+        """One strategy's profit up to these marks, in parts, and what was brought in. Nothing is changed."""
+        copy = replace(book, cost=dict(book.cost), accrued=dict(book.accrued), profit=replace(book.profit))
+        with localcontext(EXACT):
+            for group in dict.fromkeys(self._held[instrument].group for instrument in book.cost):
+                self._accrue(copy, group, marks)
+        return copy.profit, copy.brought_in
+
+    # --- how ------------------------------------------------------------------------------------
+
+    def _trade(self, ledger: Ledger, fill: OrderFilled, share: Share, marks: Mapping[str, float]) -> None:
+        book = ledger.book(share.strategy)
+        name, price, signed = fill.instrument, fill.price, share.signed
+        held = self._held[name]
+        self._accrue(book, held.group, marks)
+        mark = measured(marks[name])
+        book.accrued[name] = mark
+        before = book.balance(held.commodity, held.account)
+        cost = book.cost.get(name, ZERO)
+        value = signed * price
+        book.post(held.commodity, TRADING, held.account, signed)
+        remaining, realised = _close(before, cost, signed, price)
+        if held.account is INVENTORY:
+            book.post(self.currency, CASH, TRADING, value)
+            ledger.constant -= value
+        else:
+            if realised:
+                book.post(self.currency, REALISED, CASH, realised)
+            ledger.constant += realised + cost - remaining
+        book.cost[name] = remaining
+        ledger.exposure[name] = ledger.exposure.get(name, ZERO) + signed
+
+        profit = book.profit
+        if fill.reference is None:
+            profit.unreferenced += 1
+            profit.price += signed * (mark - price)
+        else:
+            profit.slippage += signed * (fill.reference - price)
+            profit.price += signed * (mark - fill.reference)
+        if share.fee:
+            self._charge(ledger, book, fill, share.fee, marks)
+
+    def _charge(self, ledger: Ledger, book: Book, fill: OrderFilled, fee: Decimal, marks: Mapping[str, float]) -> None:
+        currency = fill.fee_currency
+        if currency == self.currency:
+            account = CASH
+            book.profit.fees -= fee
+            ledger.constant -= fee
+        else:
+            account = INVENTORY
+            instrument = self._spots.get(currency)
+            if instrument is None or instrument not in marks:
+                raise ContractError(f"a fee in {currency} cannot be valued: no spot market of it is followed")
+            self._accrue(book, self._held[instrument].group, marks)
+            mark = measured(marks[instrument])
+            price = fill.price if instrument == fill.instrument else mark
+            book.profit.fees -= fee * price
+            book.profit.price -= fee * (mark - price)
+            book.cost[instrument] = book.cost.get(instrument, ZERO) - fee * price
+            ledger.exposure[instrument] = ledger.exposure.get(instrument, ZERO) - fee
+        if fee > 0:
+            book.post(currency, account, FEE, fee)
+        else:
+            book.post(currency, REBATE, account, -fee)
+
+    def _accrue(self, book: Book, group: tuple[str, ...], marks: Mapping[str, float]) -> None:
+        """Count what marks did to what one coin's spot and perpetuals hold, since last counted."""
+        spot_left = spot_move = ZERO
+        for instrument in group:
+            if instrument not in book.cost or instrument not in marks:
+                continue
+            mark = measured(marks[instrument])
+            before = book.accrued.get(instrument)
+            if before is mark:
+                move = ZERO
+            else:
+                book.accrued[instrument] = mark
+                quantity = self.quantity(book, instrument)
+                if before is None:
+                    # Held before it was ever valued: brought in, at this mark.
+                    book.brought_in += quantity * mark
+                    book.cost[instrument] += quantity * mark
+                    move = ZERO
+                else:
+                    move = mark - before
+                    book.profit.price += quantity * move
+            if self._held[instrument].account is INVENTORY:
+                spot_left, spot_move = self.quantity(book, instrument), move
+            elif spot_left and (spot_move or move):
+                quantity = self.quantity(book, instrument)
+                if (quantity > 0) != (spot_left > 0):
+                    matched = min(abs(quantity), abs(spot_left)).copy_sign(spot_left)
+                    gained = matched * (spot_move - move)
+                    book.profit.basis += gained
+                    book.profit.price -= gained
+                    spot_left -= matched
+
+    def _divide(self, ledger: Ledger, fill: OrderFilled, signed: Decimal) -> list[Share]:
+        """Divide a fill of the venue's own among those whose net position it lessens, in proportion; the last takes the rest."""
+        holdings = {strategy: self.quantity(book, fill.instrument) for strategy, book in ledger.books.items()}
+        net = sum(holdings.values(), ZERO)
+        if (signed > 0) == (net > 0) or not net:
+            return [Share(RESERVE, signed, fill.fee)]
+        weights = {strategy: quantity for strategy, quantity in holdings.items() if quantity}
+        quantities = _in_proportion(signed, weights, self._held[fill.instrument].instrument.step)
+        fees = _in_proportion(fill.fee, {strategy: abs(quantity) for strategy, quantity in weights.items()}, PICO)
+        return [Share(strategy, quantity, fee) for (strategy, quantity), (_, fee) in zip(quantities, fees, strict=True)]
+
+    def _largest(self, ledger: Ledger, marks: Mapping[str, float]) -> str:
+        def gross(strategy: str) -> Decimal:
+            book = ledger.books[strategy]
+            return sum(
+                (abs(self.quantity(book, name)) * measured(marks[name]) for name in book.cost if name in marks), ZERO
+            )
+
+        return max(ledger.books, key=gross, default=RESERVE)
+
+
+@lru_cache(maxsize=4096)
+def measured(price: float) -> Decimal:
+    """A measured price as the venue wrote it. A mark is not an order: it need not lie on a tick."""
+    return Decimal(f"{price:.12g}")
+
+
+def _close(held: Decimal, cost: Decimal, signed: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+    """The cost of what remains after a trade, and what it realised; together they lose nothing.
+
+    A partial close takes its part of the cost, rounded; the remainder of the rounding stays in the position.
+    """
+    if not held or (held > 0) == (signed > 0):
+        return cost + signed * price, ZERO
+    if abs(signed) < abs(held):
+        removed = (cost * -signed / held).quantize(PICO)
+        return cost - removed, -removed - signed * price
+    return (held + signed) * price, held * price - cost
+
+
+def _in_proportion(amount: Decimal, weights: Mapping[str, Decimal], unit: Decimal) -> list[tuple[str, Decimal]]:
+    """Divide an amount by weight, each part rounded towards nought to a unit; the last takes the remainder."""
+    total = sum(weights.values(), ZERO)
+    parts = []
+    rest = amount
+    for strategy, weight in weights.items():
+        part = amount * weight / total
+        part -= (part.copy_abs() % unit).copy_sign(part)
+        parts.append((strategy, part))
+        rest -= part
+    strategy, part = parts[-1]
+    parts[-1] = (strategy, part + rest)
+    return parts
