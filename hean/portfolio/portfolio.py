@@ -1,0 +1,266 @@
+"""What is held, what it is worth, and when to say so."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Context, Decimal
+from typing import Annotated, assert_never
+
+from msgspec import Struct, field
+from pydantic import BaseModel, Field
+
+from hean.instruments import Instrument
+from hean.market.quiet import MarkSearch, price_of
+from hean.messages import (
+    Bar,
+    EquityChanged,
+    FundingSettled,
+    InterestCharged,
+    MarkPrice,
+    NodeStarted,
+    Observation,
+    OrderFilled,
+    PositionChanged,
+    Quote,
+    Trade,
+    Wake,
+)
+from hean.portfolio.accounting import RESERVE, ZERO, Accountant, Ledger, Profit
+from hean.portfolio.allocation import Shares, divide
+from hean.tape import Tape
+
+DAY = 86_400_000_000_000
+REMEMBERED = 10_000
+_ENTRY = Context(prec=16)
+_SLACK = 1e-10
+
+
+class PortfolioConfig(BaseModel, frozen=True, extra="forbid"):
+    currency: str = Field(default="USDT", description="what everything is valued in")
+    balances: dict[str, Annotated[Decimal, Field(allow_inf_nan=False)]] = Field(
+        description="what the account holds at the beginning, by currency or coin"
+    )
+    shares: Shares = Field(default={}, description="each strategy's share of the opening money; the rest is reserve")
+    equity_step: Decimal = Field(
+        default=Decimal("0.0025"), gt=0, lt=1, description="a move of equity that is said, as a fraction of it"
+    )
+
+
+class Remembered(Struct):
+    """Ids seen, at least the newest `REMEMBERED` of them: two generations, so that forgetting costs nothing.
+
+    The venue repeats what it said before a reconnect, minutes at most: ten thousand fills reach further back.
+    """
+
+    newer: dict[str, None] = field(default_factory=dict)
+    older: dict[str, None] = field(default_factory=dict)
+
+    def first_time(self, name: str) -> bool:
+        if name in self.newer or name in self.older:
+            return False
+        if len(self.newer) >= REMEMBERED:
+            self.older, self.newer = self.newer, {}
+        self.newer[name] = None
+        return True
+
+
+class Fence(Struct):
+    """Equity as a float, `constant + sum of slope x mark`, and bounds within which nothing need be said.
+
+    The bounds lie a hair inside the true ones: at the fence the exact figure decides.
+    """
+
+    constant: float = 0.0
+    slopes: dict[str, float] = field(default_factory=dict)
+    low: float = float("-inf")
+    high: float = float("inf")
+
+
+class PortfolioState(Struct):
+    """`assumed` names what has no true mark yet: `marks` may have the price of its fill instead, or nothing.
+
+    `said` is the equity last said, None before the first time; `midnight` the next one, None before the time is known.
+    """
+
+    ledger: Ledger = field(default_factory=Ledger)
+    marks: dict[str, float] = field(default_factory=dict)
+    assumed: dict[str, None] = field(default_factory=dict)
+    said: Decimal | None = None
+    midnight: int | None = None
+    fence: Fence = field(default_factory=Fence)
+    fills: Remembered = field(default_factory=Remembered)
+    settlements: Remembered = field(default_factory=Remembered)
+
+
+class Portfolio:
+    """Keeps the books, and says positions and equity.
+
+    Equity is said when the books change, at 00:00 UTC, when something held gets its first mark, and after a move of
+    `equity_step` since last said; nowhere else is anything valued.
+
+    Args:
+        config: Opening balances and shares.
+        instruments: What may be held.
+        watches: The rows of the market it is told, as instrument and kind.
+    """
+
+    def __init__(
+        self,
+        config: PortfolioConfig,
+        instruments: Mapping[str, Instrument],
+        watches: frozenset[tuple[str, type[Observation]]],
+    ) -> None:
+        self.config = config
+        self.accountant = Accountant(instruments, config.currency)
+        self.state = PortfolioState()
+        self._watches = watches
+        self._search: MarkSearch | None = None
+        ledger = self.state.ledger
+        for currency, amount in config.balances.items():
+            if currency == config.currency:
+                parts, rest = divide(amount, config.shares)
+                for strategy, part in parts.items():
+                    self.accountant.transfer(ledger, strategy, currency, part)
+                self.accountant.transfer(ledger, RESERVE, currency, rest)
+            else:
+                self.accountant.transfer(ledger, RESERVE, currency, amount)
+                self.state.assumed[self.accountant.spot(currency)] = None
+        self._refence()
+
+    def handle(
+        self,
+        message: MarkPrice | Bar | Trade | Quote | OrderFilled | FundingSettled | InterestCharged | NodeStarted | Wake,
+        now: int,
+    ) -> Iterable[PositionChanged | EquityChanged]:
+        state = self.state
+        if state.midnight is None:
+            state.midnight = (now // DAY + 1) * DAY
+        match message:
+            case MarkPrice() | Bar() | Trade() | Quote():
+                return self._mark(message.instrument, price_of(message))
+            case OrderFilled():
+                return self._fill(message) if state.fills.first_time(message.trade_id) else ()
+            case FundingSettled():
+                if not state.settlements.first_time(message.settlement_id):
+                    return ()
+                self.accountant.funding(state.ledger, message)
+                return (self._equity(),)
+            case InterestCharged():
+                self.accountant.interest(state.ledger, message, state.marks)
+                return (self._equity(),)
+            case NodeStarted():
+                return (*self._positions(), self._equity())
+            case Wake():
+                if now < state.midnight:
+                    return ()
+                state.midnight = (now // DAY + 1) * DAY
+                return (self._equity(),)
+            case _:
+                assert_never(message)
+
+    def wake_at(self) -> int | None:
+        return self.state.midnight
+
+    def quiet_until(self, tape: Tape, start: int, stop: int) -> int:
+        state = self.state
+        if state.midnight is None:
+            return self._searching(tape).first_told(start, stop)
+        for instrument in state.assumed:
+            if state.ledger.exposure.get(instrument):
+                stop = self._searching(tape).first_row(instrument, start, stop)
+        fence = state.fence
+        if not fence.slopes or start >= stop:
+            return stop
+        return self._searching(tape).first_outside(
+            start,
+            stop,
+            constant=fence.constant,
+            slopes=fence.slopes,
+            prices=state.marks,
+            low=fence.low,
+            high=fence.high,
+        )
+
+    def skip(self, tape: Tape, start: int, stop: int) -> None:
+        state = self.state
+        for instrument, price in self._searching(tape).last_prices(start, stop):
+            state.marks[instrument] = price
+            state.assumed.pop(instrument, None)
+
+    def profits(self) -> dict[str, Profit]:
+        """Each strategy's profit in parts, up to the marks known now."""
+        state = self.state
+        return {name: self.accountant.profit(book, state.marks)[0] for name, book in state.ledger.books.items()}
+
+    def _mark(self, instrument: str, price: float) -> Iterable[EquityChanged]:
+        state = self.state
+        marks = state.marks
+        marks[instrument] = price
+        if instrument in state.assumed:
+            del state.assumed[instrument]
+            return (self._equity(),) if state.ledger.exposure.get(instrument) else ()
+        fence = state.fence
+        slopes = fence.slopes
+        if instrument not in slopes:
+            return ()
+        value = fence.constant
+        for name, slope in slopes.items():
+            value += slope * marks[name]
+        if fence.low < value < fence.high or state.said is None:
+            return ()
+        moved = abs(state.ledger.equity(marks) - state.said)
+        return (self._equity(),) if moved >= self.config.equity_step * abs(state.said) else ()
+
+    def _fill(self, fill: OrderFilled) -> list[PositionChanged | EquityChanged]:
+        state = self.state
+        name = fill.instrument
+        if name not in state.marks or name in state.assumed:
+            # A position is never worth nothing for want of a mark: until one comes it is worth what was paid.
+            state.marks[name] = float(fill.price)
+            state.assumed[name] = None
+        shares = self.accountant.fill(state.ledger, fill, state.marks)
+        said: list[PositionChanged | EquityChanged] = [self._position(share.strategy, name) for share in shares]
+        said.append(self._equity())
+        return said
+
+    def _position(self, strategy: str, instrument: str) -> PositionChanged:
+        book = self.state.ledger.books[strategy]
+        held = self.accountant.quantity(book, instrument)
+        quantity = self.accountant.instrument(instrument).whole_steps(held)
+        entry = _ENTRY.divide(book.cost[instrument], held) if quantity else ZERO
+        return PositionChanged(strategy, instrument, quantity, held - quantity, entry)
+
+    def _positions(self) -> Iterable[PositionChanged]:
+        for strategy, book in self.state.ledger.books.items():
+            for instrument in book.cost:
+                yield self._position(strategy, instrument)
+
+    def _equity(self) -> EquityChanged:
+        state = self.state
+        state.said = state.ledger.equity(state.marks)
+        known = not any(state.ledger.exposure.get(instrument) for instrument in state.assumed)
+        self._refence()
+        return EquityChanged(state.said, known)
+
+    def _refence(self) -> None:
+        """Compute the float figures anew: whenever the books changed, or equity was said."""
+        state = self.state
+        marks = state.marks
+        constant = float(state.ledger.constant)
+        slopes = {
+            name: float(quantity) for name, quantity in state.ledger.exposure.items() if quantity and name in marks
+        }
+        fence = state.fence = Fence(constant, slopes)
+        if state.said is not None:
+            said = float(state.said)
+            size = abs(constant)
+            for name, slope in slopes.items():
+                size += abs(slope * marks[name])
+            reach = abs(said) * float(self.config.equity_step) - _SLACK * size
+            fence.low = said - reach
+            fence.high = said + reach
+
+    def _searching(self, tape: Tape) -> MarkSearch:
+        """The search over a tape: what can be had from the tape and the watches alone is no state."""
+        search = self._search
+        if search is None or search.tape is not tape:
+            search = self._search = MarkSearch(tape, self._watches)
+        return search
