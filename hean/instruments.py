@@ -4,6 +4,7 @@ import enum
 import math
 from decimal import Decimal
 from functools import cached_property
+from typing import Annotated
 
 import msgspec
 
@@ -111,3 +112,10 @@ def split_id(instrument: str) -> tuple[str, Category, str]:
 
 def category_of(instrument: str) -> Category:
     return split_id(instrument)[1]
+
+
+Perp = Annotated[str, Category.LINEAR]
+"""A strategy's config field of this type names a linear perpetual, filled from the symbol where it is not given."""
+
+Spot = Annotated[str, Category.SPOT]
+"""The same for a spot instrument."""
