@@ -262,11 +262,11 @@ class Accountant:
                     ledger.constant -= amount
                 else:
                     instrument = self.spot(charged.currency)
-                    self._accrue(book, self._held[instrument].group, marks)
+                    self._accrue(book, instrument, marks)
                     if instrument in marks:
                         value = amount * measured(marks[instrument])
                         book.profit.interest -= value
-                        book.cost[instrument] = book.cost.get(instrument, ZERO) - value
+                        book.cost[instrument] -= value
                     ledger.exposure[instrument] = ledger.exposure.get(instrument, ZERO) - amount
                 book.post(charged.currency, account, INTEREST, amount)
 
@@ -287,8 +287,8 @@ class Accountant:
         """One strategy's profit up to these marks, in parts, and what was brought in. Nothing is changed."""
         copy = replace(book, cost=dict(book.cost), accrued=dict(book.accrued), profit=replace(book.profit))
         with localcontext(EXACT):
-            for group in dict.fromkeys(self._held[instrument].group for instrument in book.cost):
-                self._accrue(copy, group, marks)
+            for instrument in book.cost:
+                self._accrue(copy, instrument, marks)
         return copy.profit, copy.brought_in
 
     # --- how ------------------------------------------------------------------------------------
@@ -297,11 +297,10 @@ class Accountant:
         book = ledger.book(share.strategy)
         name, price, signed = fill.instrument, fill.price, share.signed
         held = self._held[name]
-        self._accrue(book, held.group, marks)
+        self._accrue(book, name, marks)
         mark = measured(marks[name])
-        book.accrued[name] = mark
         before = book.balance(held.commodity, held.account)
-        cost = book.cost.get(name, ZERO)
+        cost = book.cost[name]
         value = signed * price
         book.post(held.commodity, TRADING, held.account, signed)
         remaining, realised = _close(before, cost, signed, price)
@@ -336,22 +335,29 @@ class Accountant:
             instrument = self._spots.get(currency)
             if instrument is None or instrument not in marks:
                 raise ContractError(f"a fee in {currency} cannot be valued: no spot market of it is followed")
-            self._accrue(book, self._held[instrument].group, marks)
+            self._accrue(book, instrument, marks)
             mark = measured(marks[instrument])
             price = fill.price if instrument == fill.instrument else mark
             book.profit.fees -= fee * price
             book.profit.price -= fee * (mark - price)
-            book.cost[instrument] = book.cost.get(instrument, ZERO) - fee * price
+            book.cost[instrument] -= fee * price
             ledger.exposure[instrument] = ledger.exposure.get(instrument, ZERO) - fee
         if fee > 0:
             book.post(currency, account, FEE, fee)
         else:
             book.post(currency, REBATE, account, -fee)
 
-    def _accrue(self, book: Book, group: tuple[str, ...], marks: Mapping[str, float]) -> None:
-        """Count what marks did to what one coin's spot and perpetuals hold, since last counted."""
+    def _accrue(self, book: Book, name: str, marks: Mapping[str, float]) -> None:
+        """Count what marks did, since last counted, to the spot and perpetuals held of an instrument's coin.
+
+        It is done before what is held changes, for each instrument of the coin at once: they are matched.
+        """
+        if name not in book.cost:
+            book.cost[name] = ZERO
+            if name in marks:
+                book.accrued[name] = measured(marks[name])
         spot_left = spot_move = ZERO
-        for instrument in group:
+        for instrument in self._held[name].group:
             if instrument not in book.cost or instrument not in marks:
                 continue
             mark = measured(marks[instrument])

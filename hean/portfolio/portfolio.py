@@ -111,6 +111,7 @@ class Portfolio:
         self.config = config
         self.accountant = Accountant(instruments, config.currency)
         self.state = PortfolioState()
+        self._step = float(config.equity_step)
         self._watches = watches
         self._search: MarkSearch | None = None
         ledger = self.state.ledger
@@ -254,7 +255,7 @@ class Portfolio:
             size = abs(constant)
             for name, slope in slopes.items():
                 size += abs(slope * marks[name])
-            reach = abs(said) * float(self.config.equity_step) - _SLACK * size
+            reach = abs(said) * self._step - _SLACK * size
             fence.low = said - reach
             fence.high = said + reach
 
