@@ -1,0 +1,271 @@
+"""Whether a strategy may open or add, and how much. Reads the state of risk, never changes it."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from msgspec import Struct
+
+from hean.instruments import Instrument
+from hean.messages import Bracket, Leg, OrderBracket, Side, Signal
+from hean.risk import limits
+from hean.risk.config import RiskConfig, StrategyLimits, exact
+from hean.risk.exposure import ZERO, Slot, Totals, totals
+from hean.risk.killswitch import SECOND, KillSwitch, Tier
+from hean.risk.limits import Refusal, Rule
+from hean.risk.memory import DecisionMemory
+from hean.risk.sizing import RiskSizing, coarser_step, size, stressed
+from hean.risk.state import RiskState
+
+MINUTE = 60 * SECOND
+
+
+class Place(Struct, frozen=True, gc=False):
+    """A leg with all that is needed to judge it."""
+
+    leg: Leg
+    slot: Slot
+    instrument: Instrument
+    side: Side
+    price: Decimal
+
+
+class Approver:
+    """Holds the limits as they are compared: settings turned into exact numbers, once."""
+
+    def __init__(
+        self,
+        config: RiskConfig,
+        strategies: Mapping[str, StrategyLimits],
+        kill: KillSwitch,
+        memory: DecisionMemory,
+    ) -> None:
+        self.trade_risk = exact(config.trade_risk)
+        self.symbol_exposure = exact(config.symbol_exposure)
+        self.pair_delta = exact(config.pair_delta)
+        self.gross_exposure = exact(config.gross_exposure)
+        self.strategy_leverage = exact(config.strategy_leverage)
+        self.margin = exact(config.margin)
+        self.daily_loss = exact(config.daily_loss)
+        self.stress_shock = exact(config.stress_shock)
+        self.stress_margin = exact(config.stress_margin)
+        self._config = config
+        self._strategies = strategies
+        self._kill = kill
+        self._memory = memory
+        self._reconcile_age = round(config.reconcile_age_s * SECOND)
+        self._price_memory = round(config.price_memory_s * SECOND)
+        self._price_age = {
+            name: round((config.price_age_s if own.price_age_s is None else own.price_age_s) * SECOND)
+            for name, own in strategies.items()
+        }
+
+    def gate(self, state: RiskState, signal: Signal, now: int) -> Refusal | None:
+        """Say why nothing may be opened now, whatever its size."""
+        refusal = limits.trading_state(state.trading)
+        if refusal is None and self._config.reconciler:
+            refusal = limits.stale_reconcile(now - (state.ts_reconciled or 0), self._reconcile_age)
+        if refusal is not None:
+            return refusal
+        oldest = self._price_age[signal.strategy]
+        for leg in signal.legs:
+            seen = state.prices.get(leg.instrument)
+            last = seen.price if seen is not None and now - seen.ts <= self._price_memory else None
+            refusal = (
+                limits.stale_price(now - leg.ts_seen, oldest)
+                or limits.stale_feed(leg.instrument, state.stale)
+                or limits.price_collar(leg.price, last, self._config.price_collar)
+            )
+            if refusal is not None:
+                return refusal
+        if self._memory.blocked(signal.strategy, signal.context, now):
+            return Refusal(Rule.CONTEXT_BLOCKED, signal.context, "a context that has not lost")
+        equity = state.equity
+        refusal = limits.unknown_equity(equity)
+        if refusal is None and equity is not None:
+            refusal = limits.daily_loss(state.day_equity, equity, self.daily_loss)
+        return refusal or limits.order_rate(_recent(state.sent, now) + len(signal.legs), self._config.orders_per_minute)
+
+    def count(self, state: RiskState, now: int, *, orders: int) -> None:
+        """Note that opening orders were sent, and forget those of more than a minute ago."""
+        if not _recent(state.sent, now):
+            state.sent.clear()
+        state.sent.extend([now] * orders)
+        if len(state.sent) > 2 * self._config.orders_per_minute:
+            state.sent = [ts for ts in state.sent if ts > now - MINUTE]
+
+    # --- one leg --------------------------------------------------------------------------------
+
+    def wanted(self, state: RiskState, signal: Signal, place: Place) -> Refusal | Decimal:
+        """How much the sizer gives this leg, in whole steps; never 0."""
+        return self._quantity(state, signal, place, place.instrument.step)
+
+    def fit(self, state: RiskState, place: Place, wanted: Decimal, bracket: OrderBracket | None) -> Refusal | Decimal:
+        """Hold `wanted` against every limit; sizing by risk shrinks to what they leave, other sizing does not.
+
+        Equity is known here: `wanted` was sized by it.
+        """
+        slot, equity = place.slot, _known(state)
+        others = totals(state.slots, slot.strategy, slot.base, (slot,))
+        budget = self._budget(state, slot.strategy, equity)
+        refusal = self._refuse(place, wanted, bracket, others, equity, budget)
+        if refusal is None:
+            return wanted
+        if not isinstance(self._strategies[slot.strategy].sizing, RiskSizing):
+            return refusal
+        net = others.high if place.side is Side.BUY else -others.low
+        room = min(
+            budget - others.strategy,
+            self.gross_exposure * equity - others.gross,
+            self.symbol_exposure * equity - net,
+            (self.margin * equity - others.margin) / slot.margin_rate,
+        )
+        fewer = min(wanted, place.instrument.whole_steps(room / place.price))
+        if fewer <= max(place.side * slot.held, ZERO) or self._refuse(place, fewer, bracket, others, equity, budget):
+            return refusal
+        return fewer
+
+    def _refuse(
+        self,
+        place: Place,
+        wanted: Decimal,
+        bracket: OrderBracket | None,
+        others: Totals,
+        equity: Decimal,
+        budget: Decimal,
+    ) -> Refusal | None:
+        slot, instrument, price = place.slot, place.instrument, place.price
+        target = place.side * wanted
+        order = abs(target - slot.held)
+        value = max(wanted, abs(slot.held)) * price
+        net = others.high + target * price if place.side is Side.BUY else -(others.low + target * price)
+        refusal = (
+            limits.min_quantity(order, instrument)
+            or limits.min_notional(order * price, instrument)
+            or limits.max_quantity(order, instrument.max_market_quantity, instrument)
+            or limits.strategy_budget(others.strategy + value, budget)
+            or limits.gross_exposure(others.gross + value, equity, self.gross_exposure)
+            or limits.symbol_exposure(net, equity, self.symbol_exposure)
+            or limits.margin(others.margin + value * slot.margin_rate, equity, self.margin)
+        )
+        if refusal is None and bracket is not None:
+            return limits.bracket_side(place.side, price, bracket.stop, bracket.target) or limits.trade_risk(
+                wanted * abs(price - bracket.stop), equity, self.trade_risk
+            )
+        return refusal
+
+    # --- two legs -------------------------------------------------------------------------------
+
+    def fit_pair(self, state: RiskState, signal: Signal, lead: Place, hedge: Place) -> Refusal | Decimal:
+        """The quantity of both legs, rounded to the step both can trade."""
+        step = coarser_step(lead.instrument.step, hedge.instrument.step)
+        dearer = lead if lead.price >= hedge.price else hedge
+        wanted = self._quantity(state, signal, dearer, step)
+        if isinstance(wanted, Refusal):
+            return wanted
+        slot, equity = lead.slot, _known(state)
+        others = totals(state.slots, slot.strategy, slot.base, (lead.slot, hedge.slot))
+        budget = self._budget(state, slot.strategy, equity)
+        refusal = self._refuse_pair(lead, hedge, wanted, others, equity, budget)
+        if refusal is None:
+            return wanted
+        if not isinstance(self._strategies[slot.strategy].sizing, RiskSizing):
+            return refusal
+        bound = lead.price * lead.slot.margin_rate + hedge.price * hedge.slot.margin_rate
+        fewer = min(
+            wanted,
+            (budget - others.strategy) / (lead.price + hedge.price),
+            (self.gross_exposure * equity - others.gross) / (lead.price + hedge.price),
+            (self.margin * equity - others.margin) / bound,
+            (self.stress_margin * equity - others.stress) / sum(self.stresses(lead, hedge, Decimal(1))),
+        )
+        fewer -= fewer % step
+        if fewer <= 0 or self._refuse_pair(lead, hedge, fewer, others, equity, budget):
+            return refusal
+        return fewer
+
+    def _refuse_pair(
+        self, lead: Place, hedge: Place, wanted: Decimal, others: Totals, equity: Decimal, budget: Decimal
+    ) -> Refusal | None:
+        first, second = wanted * lead.price, wanted * hedge.price
+        bound = first * lead.slot.margin_rate + second * hedge.slot.margin_rate
+        return (
+            limits.min_quantity(wanted, lead.instrument)
+            or limits.min_quantity(wanted, hedge.instrument)
+            or limits.min_notional(first, lead.instrument)
+            or limits.min_notional(second, hedge.instrument)
+            or limits.max_quantity(wanted, lead.instrument.max_limit_quantity, lead.instrument)
+            or limits.max_quantity(wanted, hedge.instrument.max_market_quantity, hedge.instrument)
+            or limits.pair_delta(first - second, equity, self.pair_delta)
+            or limits.strategy_budget(others.strategy + first + second, budget)
+            or limits.gross_exposure(others.gross + first + second, equity, self.gross_exposure)
+            or limits.margin(others.margin + bound, equity, self.margin)
+            or limits.stress_margin(others.stress + sum(self.stresses(lead, hedge, wanted)), equity, self.stress_margin)
+        )
+
+    def stresses(self, lead: Place, hedge: Place, quantity: Decimal) -> tuple[Decimal, Decimal]:
+        """What each leg asks for after the shock. A derivative hedged by another gains there what it loses here."""
+        alone = lead.instrument.is_spot or hedge.instrument.is_spot
+
+        def one(place: Place) -> Decimal:
+            value = quantity * place.price
+            if place.instrument.is_spot:
+                return Decimal(0)
+            asked = stressed(value, place.slot.margin_rate, self.stress_shock)
+            return asked if alone else asked - value * self.stress_shock
+
+        return one(lead), one(hedge)
+
+    # --- both -----------------------------------------------------------------------------------
+
+    def _quantity(self, state: RiskState, signal: Signal, place: Place, step: Decimal) -> Refusal | Decimal:
+        refusal = limits.price_collar(place.leg.price, None, 0) or limits.unknown_equity(state.equity)
+        if refusal is not None:
+            return refusal
+        found = size(
+            self._strategies[signal.strategy].sizing,
+            equity=float(_known(state)),
+            price=place.leg.price,
+            stop=signal.bracket.stop if signal.bracket is not None else None,
+            volatility=signal.volatility,
+        )
+        if found is None:
+            return Refusal(Rule.SIZE_UNKNOWN, "neither stop nor volatility", "one of them")
+        full = found.quantity * abs(place.leg.weight)
+        if self._kill.state.tier >= Tier.YELLOW:
+            full *= self._kill.config.yellow_scale
+        wanted = place.instrument.quantity(full)
+        if step != place.instrument.step:
+            wanted -= wanted % step
+        if not wanted:
+            return Refusal(Rule.SIZE_ZERO, f"{full:g} {place.instrument.base} by {found.term}", f"a step of {step:f}")
+        return wanted
+
+    def _budget(self, state: RiskState, strategy: str, equity: Decimal) -> Decimal:
+        share = state.shares.get(strategy)
+        if share is None:
+            share = self._strategies[strategy].share
+        return share * equity * self.strategy_leverage
+
+
+def _known(state: RiskState) -> Decimal:
+    if state.equity is None:
+        raise AssertionError("limits are measured against a known equity")
+    return state.equity
+
+
+def _recent(sent: list[int], now: int) -> int:
+    """How many opening orders were sent in the minute before `now`. The oldest come first."""
+    oldest = now - MINUTE
+    if not sent or sent[-1] <= oldest:
+        return 0
+    return sum(ts > oldest for ts in sent)
+
+
+def in_ticks(bracket: Bracket, place: Place) -> OrderBracket:
+    """A bracket as the venue holds it: the stop never looser than asked, the target never further."""
+    nearer, lower = (
+        (place.instrument.price_up, place.instrument.price_down)
+        if place.side is Side.BUY
+        else (place.instrument.price_down, place.instrument.price_up)
+    )
+    return OrderBracket(nearer(bracket.stop), None if bracket.target is None else lower(bracket.target))

@@ -1,0 +1,247 @@
+"""The desk: makes the orders, reserves what they may come to hold, and lets go of it when they have ended."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+
+from hean.instruments import Category, Instrument
+from hean.messages import (
+    OrderBracket,
+    OrderFact,
+    OrderFilled,
+    PairFinished,
+    PairLeg,
+    PositionChanged,
+    Side,
+    SubmitOrder,
+    SubmitPair,
+    TimeInForce,
+)
+from hean.risk.config import RiskConfig, exact
+from hean.risk.exposure import Order, Slot
+from hean.risk.memory import DecisionMemory
+from hean.risk.state import RiskState, Seen
+
+
+class Desk:
+    """Every order of ours begins here, and what becomes of it is kept here.
+
+    What is told to it comes back as the slot it was about, or None if the desk knows nothing of it.
+    """
+
+    def __init__(
+        self,
+        config: RiskConfig,
+        instruments: Mapping[str, Instrument],
+        names: Iterable[str],
+        run: str,
+        memory: DecisionMemory,
+    ) -> None:
+        self.state = RiskState()
+        self._instruments = instruments
+        self._names = frozenset(names)
+        self._run = run
+        self._memory = memory
+        self._max_naked = exact(config.max_naked)
+        self._least_margin = 1 / exact(config.leverage)
+
+    def close(self, slots: list[Slot], *, as_pairs: bool = True) -> Iterator[SubmitOrder | SubmitPair]:
+        """Close what these slots hold: two opposite legs of one base coin as a pair, anything else by itself."""
+        if as_pairs:
+            for base in dict.fromkeys(slot.base for slot in slots):
+                legs = [slot for slot in slots if slot.base == base]
+                if len(legs) == 2 and legs[0].held * legs[1].held < 0:
+                    slots = [slot for slot in slots if slot.base != base]
+                    legs.sort(key=lambda slot: self._instruments[slot.instrument].category is not Category.LINEAR)
+                    first, second = ((slot, Side.SELL if slot.held > 0 else Side.BUY, abs(slot.held)) for slot in legs)
+                    yield self.pair_order(first, second, opening=False)
+        for slot in slots:
+            yield from self.reduce(slot, abs(slot.held))
+
+    def reduce(self, slot: Slot, quantity: Decimal) -> Iterator[SubmitOrder]:
+        """Sell or buy back part of what is held, in as many orders as the venue's largest asks for."""
+        side = Side.SELL if slot.held > 0 else Side.BUY
+        instrument = self._instruments.get(slot.instrument)
+        most = instrument.whole_steps(instrument.max_market_quantity) if instrument is not None else quantity
+        spot = instrument is not None and instrument.is_spot
+        while quantity > 0:
+            part = min(quantity, most)
+            yield self.order(slot, side, part, reduce_only=not spot, bracket=None)
+            quantity -= part
+
+    def order(
+        self, slot: Slot, side: Side, quantity: Decimal, *, reduce_only: bool, bracket: OrderBracket | None
+    ) -> SubmitOrder:
+        order_id = self._next_id(slot.strategy)
+        change = quantity if side is Side.BUY else -quantity
+        self.state.orders[order_id] = Order(slot.strategy, slot.instrument, change)
+        slot.orders += 1
+        slot.target += change
+        slot.revalue()
+        return SubmitOrder(
+            client_order_id=order_id,
+            strategy=slot.strategy,
+            instrument=slot.instrument,
+            side=side,
+            quantity=quantity,
+            limit=None,
+            time_in_force=TimeInForce.IOC,
+            reduce_only=reduce_only,
+            reference=slot.price,
+            bracket=bracket,
+        )
+
+    def pair_order(
+        self, lead: tuple[Slot, Side, Decimal], hedge: tuple[Slot, Side, Decimal], *, opening: bool
+    ) -> SubmitPair:
+        pair_id = self._next_id(lead[0].strategy)
+        legs = []
+        for slot, side, quantity in (lead, hedge):
+            slot.pair = pair_id
+            slot.target = side * quantity if opening else Decimal(0)
+            slot.revalue()
+            legs.append(PairLeg(slot.instrument, side, quantity, slot.price))
+        return SubmitPair(
+            pair_id=pair_id,
+            strategy=lead[0].strategy,
+            lead=legs[0],
+            hedge=legs[1],
+            opening=opening,
+            max_naked=self._max_naked * (self.state.kill.equity or 0),
+        )
+
+    def _next_id(self, strategy: str) -> str:
+        self.state.issued += 1
+        # A position may carry the name of a strategy that is no longer configured: such a name was never checked.
+        return f"{self._run}-{strategy if strategy in self._names else 'other'}-{self.state.issued}"
+
+    # --- what befell them -----------------------------------------------------------------------
+
+    def filled(self, fill: OrderFilled, now: int) -> Slot:
+        state = self.state
+        slot = self.slot(fill.strategy, fill.instrument)
+        change = fill.quantity if fill.side is Side.BUY else -fill.quantity
+        price = float(fill.price)
+        slot.fills += 1
+        slot.price = fill.price
+        self.saw(fill.instrument, price, now)
+        order = state.orders.get(fill.client_order_id)
+        if order is not None:
+            order.remaining -= change
+            if not order.remaining:
+                del state.orders[fill.client_order_id]
+                slot.orders -= 1
+        elif not slot.pair:  # an exit held by the venue, or a fill that crossed a cancel on the wire
+            slot.target += change
+        if slot.trip is not None:
+            instrument = self._instruments.get(fill.instrument)
+            # A fee in the base coin is not cash: it makes what is held, and later sold, less.
+            fee = float(fill.fee) if instrument is None or fill.fee_currency == instrument.quote else 0.0
+            before = slot.trip.context
+            outcome = slot.trip.fold(change, price, fee)
+            if outcome is not None:
+                slot.trip.context = slot.context
+                self._memory.record(slot.strategy, before, outcome, now)
+        self._settle(slot, now)
+        return slot
+
+    def ended(self, message: OrderFact, now: int) -> Slot | None:
+        """An order is over, whatever of it has not traded."""
+        order = self.state.orders.pop(message.client_order_id, None)
+        if order is None:
+            return None
+        slot = self.slot(order.strategy, order.instrument)
+        slot.orders -= 1
+        slot.target -= order.remaining
+        self._settle(slot, now)
+        return slot
+
+    def unknown(self, order_id: str, *, unknown: bool) -> None:
+        """The venue did not answer, or has after all. Either way the order may trade, and stays reserved."""
+        order = self.state.orders.get(order_id)
+        if order is not None:
+            order.unknown = unknown
+
+    def pair_finished(self, message: PairFinished, now: int) -> list[Slot]:
+        places = self.state.slots.get(message.strategy, {})
+        slots = [slot for slot in places.values() if slot.pair == message.pair_id]
+        for slot in slots:
+            slot.pair = ""
+            self._settle(slot, now)
+        return slots
+
+    def position(self, message: PositionChanged, now: int) -> Slot:
+        slot = self.slot(message.strategy, message.instrument)
+        slot.hold(message.quantity, message.dust)
+        if not slot.price:
+            slot.price = message.entry
+        self._settle(slot, now)
+        return slot
+
+    def agreed(self, now: int) -> None:
+        """Our books and the venue's agree, so no position is still to come for a fill."""
+        for places in self.state.slots.values():
+            for slot in places.values():
+                slot.fills = slot.positions = 0
+                self._settle(slot, now)
+
+    def _settle(self, slot: Slot, now: int) -> None:
+        if slot.settle() and slot.trip is not None and not slot.held:
+            if slot.trip.notional:
+                self._memory.record(slot.strategy, slot.trip.context, slot.trip.outcome_bp(), now)
+            slot.trip = None
+
+    # --- what is known of a place ---------------------------------------------------------------
+
+    def slot(self, strategy: str, instrument: str) -> Slot:
+        places = self.state.slots.get(strategy)
+        if places is None:
+            places = self.state.slots[strategy] = {}
+        slot = places.get(instrument)
+        if slot is None:
+            rules = self._instruments.get(instrument)
+            base = instrument if rules is None else rules.base
+            slot = places[instrument] = Slot(strategy, instrument, base, self._margin_rate(rules))
+        return slot
+
+    def _margin_rate(self, rules: Instrument | None) -> Decimal:
+        """Initial margin, as a share of value: all of it for spot, and for what is not known."""
+        if rules is None or rules.is_spot:
+            return Decimal(1)
+        least = rules.tiers[0].initial_rate if rules.tiers else 1 / rules.max_leverage
+        return max(least, self._least_margin)
+
+    def tradable(self, slot: Slot) -> bool:
+        """Whether what is held can be closed: a derivative always, spot only above the venue's least order."""
+        rules = self._instruments.get(slot.instrument)
+        held = abs(slot.held)
+        if rules is None or not rules.is_spot:
+            return held > 0
+        return 0 < held >= rules.min_quantity and held * slot.price >= rules.min_notional
+
+    def flat(self) -> bool:
+        """Whether nothing is held that can be closed, and nothing is under way."""
+        return not any(
+            slot.pending or self.tradable(slot) for places in self.state.slots.values() for slot in places.values()
+        )
+
+    def lost(self, slot: Slot) -> bool:
+        """Whether all that is under way are orders the venue does not answer for, on a derivative.
+
+        There, one more reduce-only order cannot do harm: it closes what is held and no more.
+        """
+        if slot.pair or not slot.orders or slot.margin_rate == 1:
+            return False
+        orders = (
+            order
+            for order in self.state.orders.values()
+            if order.strategy == slot.strategy and order.instrument == slot.instrument
+        )
+        return all(order.unknown for order in orders)
+
+    def saw(self, instrument: str, price: float, now: int) -> None:
+        seen = self.state.prices.get(instrument)
+        if seen is None:
+            self.state.prices[instrument] = Seen(price, now)
+        else:
+            seen.price = price
+            seen.ts = now

@@ -1,0 +1,114 @@
+"""What each strategy holds and is about to hold, and what that leaves of the limits.
+
+A slot is one strategy's place in one instrument. While an order of ours is under way the slot counts for the larger of
+what is held and what is aimed at, so that no two strategies spend the same headroom; when all its orders have ended
+and every fill heard has turned into a position, what is held is all that counts.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from msgspec import Struct
+
+from hean.risk.memory import RoundTrip
+
+ZERO = Decimal(0)
+
+
+class Order(Struct):
+    """An order of ours that has not ended: what of it may still trade, signed."""
+
+    strategy: str
+    instrument: str
+    remaining: Decimal
+    unknown: bool = False
+
+
+class Slot(Struct):
+    """One strategy in one instrument. Quantities are signed, in base units; `price` is the last heard, in quote.
+
+    `orders` counts ours that have not ended, `pair` names the pair at work here. `fills` and `positions` count what was
+    heard since the slot was last settled: each fill is followed, or preceded, by the position it makes.
+    `stress` is what a pair's leg would ask for after a shock. `leave` is a wish to be flat that waits for what is under way.
+    """
+
+    strategy: str
+    instrument: str
+    base: str
+    margin_rate: Decimal
+    held: Decimal = ZERO
+    dust: Decimal = ZERO
+    target: Decimal = ZERO
+    price: Decimal = ZERO
+    value: Decimal = ZERO
+    stress: Decimal = ZERO
+    orders: int = 0
+    pair: str = ""
+    fills: int = 0
+    positions: int = 0
+    leave: bool = False
+    context: str = ""
+    trip: RoundTrip | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is under way: an order, a pair, or a fill whose position has not been heard of."""
+        return self.orders > 0 or bool(self.pair) or self.fills > self.positions
+
+    def hold(self, held: Decimal, dust: Decimal) -> None:
+        """Take what the portfolio says; the same said again is no news and answers no fill."""
+        if held != self.held or dust != self.dust:
+            self.held = held
+            self.dust = dust
+            self.positions += 1
+
+    def settle(self) -> bool:
+        """Let go of what was reserved if nothing is under way; say whether so."""
+        settled = not (self.orders or self.pair or self.fills > self.positions)
+        if settled:
+            self.target = self.held
+            self.fills = self.positions = 0
+            if not self.held:
+                self.stress = ZERO
+        self.revalue()
+        return settled
+
+    def revalue(self) -> None:
+        """Work out anew what the slot counts for: a value, never below zero."""
+        self.value = max(abs(self.held), abs(self.target)) * self.price
+
+
+class Totals(Struct):
+    """Values of all slots but those asked about: what a new target comes on top of.
+
+    `high` and `low` are the furthest long and short that the base coin can come to stand, in quote, given
+    what is under way. The legs of a pair move together, so a pair counts as what it aims at.
+    """
+
+    gross: Decimal = ZERO
+    strategy: Decimal = ZERO
+    margin: Decimal = ZERO
+    stress: Decimal = ZERO
+    high: Decimal = ZERO
+    low: Decimal = ZERO
+
+
+def totals(slots: dict[str, dict[str, Slot]], strategy: str, base: str, apart: Iterable[Slot]) -> Totals:
+    """Add up every slot that counts for something, except those `apart`."""
+    gross = own = margin = stress = high = low = ZERO
+    for name, places in slots.items():
+        for slot in places.values():
+            value = slot.value
+            if not value or any(slot is other for other in apart):
+                continue
+            gross += value
+            margin += value * slot.margin_rate
+            stress += slot.stress
+            if name == strategy:
+                own += value
+            if slot.base == base:
+                target = slot.target * slot.price
+                held = target if slot.pair else slot.held * slot.price
+                high += max(held, target)
+                low += min(held, target)
+    return Totals(gross, own, margin, stress, high, low)

@@ -1,0 +1,191 @@
+"""The kill switch: drawdown, errors and deaths. Once tripped it stays so until a person puts it back.
+
+It watches the account's equity as the portfolio says it. Soft tiers look at the lesser of the drawdown and its
+average of fifteen minutes, so that one bad mark halves nothing; the trip looks at the drawdown itself, twice.
+The drawdown is from the highest equity since the last reset: a flat account does not grow out of it by itself.
+"""
+
+import enum
+import math
+from decimal import Decimal
+
+from msgspec import Struct, field
+from pydantic import BaseModel, Field
+
+SECOND = 1_000_000_000
+
+
+class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
+    yellow: float = Field(
+        default=0.05, gt=0, description="drawdown, share of the high-water mark: sizes are scaled down"
+    )
+    orange: float = Field(
+        default=0.08, gt=0, description="drawdown, share of the high-water mark: positions are only reduced"
+    )
+    red: float = Field(default=0.10, gt=0, description="drawdown, share of the high-water mark: everything is closed")
+    yellow_scale: float = Field(default=0.5, gt=0, le=1, description="what sizes are multiplied by from yellow on")
+    smoothing_min: float = Field(default=15, gt=0, description="time constant of the averaged drawdown, minutes")
+    confirm_s: float = Field(default=5, ge=0, description="the red drawdown must still stand after as many seconds")
+    max_errors: int = Field(default=10, gt=0, description="errors within the window that trip the switch")
+    error_window_s: float = Field(default=300, gt=0, description="window in which errors are counted, seconds")
+    max_deaths: int = Field(default=3, gt=0, description="nodes may die as often within the window; once more trips")
+    death_window_s: float = Field(default=600, gt=0, description="window in which deaths are counted, seconds")
+    jump: float = Field(
+        default=0.20, gt=0, description="change of equity between two marks, without a fill, that is suspect"
+    )
+    jump_price_move: float = Field(
+        default=0.25, gt=0, description="move of price between two marks that explains a jump"
+    )
+
+
+class Tier(enum.IntEnum):
+    GREEN = 0
+    YELLOW = 1
+    ORANGE = 2
+
+
+class Trip(Struct, frozen=True):
+    """What pulled the switch, on what figure, against what limit."""
+
+    cause: str
+    measured: str
+    limit: str
+
+
+class KillSwitchState(Struct):
+    """`smoothed` is the average as of `ts_smoothed`; `red_since` is when the red drawdown was first seen."""
+
+    equity: Decimal | None = None
+    high_water: Decimal | None = None
+    drawdown: Decimal = Decimal(0)
+    smoothed: float = 0.0
+    ts_smoothed: int = 0
+    tier: Tier = Tier.GREEN
+    red_since: int | None = None
+    alarm: int | None = None
+    traded: bool = False
+    tripped: str = ""
+    errors: list[int] = field(default_factory=list)
+    deaths: list[int] = field(default_factory=list)
+    reset_by: str = ""
+    reset_reason: str = ""
+
+
+class KillSwitch:
+    """Told equity, errors and deaths, it answers with a `Trip` when it trips, once."""
+
+    def __init__(self, config: KillSwitchConfig) -> None:
+        self.config = config
+        self.state = KillSwitchState()
+        self.scale = Decimal(str(config.yellow_scale))
+        self._red = Decimal(str(config.red))
+        self._jump = Decimal(str(config.jump))
+        self._confirm = round(config.confirm_s * SECOND)
+        self._tau = config.smoothing_min * 60 * SECOND
+
+    def mark(self, equity: Decimal, now: int) -> Trip | None:
+        """Take the account's worth; it must be known."""
+        state = self.state
+        state.equity = equity
+        state.traded = False
+        if state.high_water is None or equity >= state.high_water:
+            state.high_water = equity
+            if not state.drawdown and state.smoothed == 0:
+                state.ts_smoothed = now
+                return None
+            self._smooth(now)
+            state.drawdown = Decimal(0)
+        else:
+            self._smooth(now)
+            state.drawdown = (state.high_water - equity) / state.high_water
+        return self._judge(now, confirmable=True)
+
+    def check(self, now: int, *, confirmable: bool) -> Trip | None:
+        """Judge again as time passes: the portfolio speaks when equity changes, so silence is a mark that stands.
+
+        `confirmable` is False when the market cannot be seen: then only a new mark confirms.
+        """
+        self._smooth(now)
+        return self._judge(now, confirmable=confirmable)
+
+    def jumped(self, equity: Decimal) -> Decimal | None:
+        """Give the change of equity since the last mark if it is suspect: large, and with no fill between."""
+        before = self.state.equity
+        if before is None or self.state.traded:
+            return None
+        change = abs(equity - before)
+        return change if change > self._jump * abs(before) else None
+
+    def error(self, now: int) -> Trip | None:
+        config = self.config
+        count = _count(self.state.errors, now, config.error_window_s)
+        if count < config.max_errors:
+            return None
+        return self._trip("ERRORS", f"{count} in {config.error_window_s:g} s", f"{config.max_errors}")
+
+    def death(self, now: int) -> Trip | None:
+        config = self.config
+        count = _count(self.state.deaths, now, config.death_window_s)
+        if count <= config.max_deaths:
+            return None
+        return self._trip("DEATHS", f"{count} in {config.death_window_s:g} s", f"{config.max_deaths}")
+
+    def reset(self, person: str, reason: str, now: int) -> bool:
+        """Put it back, and measure drawdown from here on. Without a name and a reason it stays as it is."""
+        if not person.strip() or not reason.strip():
+            return False
+        equity = self.state.equity
+        self.state = KillSwitchState(
+            equity=equity, high_water=equity, ts_smoothed=now, reset_by=person.strip(), reset_reason=reason.strip()
+        )
+        return True
+
+    def _smooth(self, now: int) -> None:
+        """Carry the average to `now`: the drawdown stood since the last mark."""
+        state = self.state
+        standing = float(state.drawdown)
+        if state.smoothed != standing:
+            faded = math.exp((state.ts_smoothed - now) / self._tau)
+            state.smoothed = standing + (state.smoothed - standing) * faded
+            if state.smoothed < 1e-9:  # it would fade for ever
+                state.smoothed = 0.0
+        state.ts_smoothed = now
+
+    def _judge(self, now: int, *, confirmable: bool) -> Trip | None:
+        state, config = self.state, self.config
+        raw = float(state.drawdown)
+        soft = min(raw, state.smoothed)
+        state.tier = Tier.ORANGE if soft >= config.orange else Tier.YELLOW if soft >= config.yellow else Tier.GREEN
+        trip = None
+        alarms: list[int] = []
+        if state.drawdown < self._red or state.tripped:
+            state.red_since = None
+        elif state.red_since is None:
+            state.red_since = now
+            alarms.append(now + self._confirm)
+        elif now - state.red_since < self._confirm:
+            alarms.append(state.red_since + self._confirm)
+        elif confirmable:
+            trip = self._trip("DRAWDOWN", f"{state.drawdown:.2%}", f"{config.red:.2%}")
+        for level in (config.yellow, config.orange):
+            if state.smoothed < level < raw:
+                wait = self._tau * math.log((raw - state.smoothed) / (raw - level))
+                # A millisecond late on purpose: rounding must not wake us just before the crossing.
+                alarms.append(now + math.ceil(wait) + SECOND // 1000)
+        state.alarm = min(alarms) if alarms else None
+        return trip
+
+    def _trip(self, cause: str, measured: str, limit: str) -> Trip | None:
+        if self.state.tripped:
+            return None
+        self.state.tripped = cause
+        return Trip(cause, measured, limit)
+
+
+def _count(times: list[int], now: int, window_s: float) -> int:
+    """Note `now` and count what lies within the window."""
+    times.append(now)
+    oldest = now - round(window_s * SECOND)
+    while times[0] <= oldest:
+        del times[0]
+    return len(times)

@@ -1,0 +1,188 @@
+"""The limits: one pure function each. `None` is yes; a `Refusal` names the rule, the figure and the limit it broke.
+
+Money is quote currency, shares are fractions, ages are nanoseconds. A figure equal to its limit is inside it.
+"""
+
+import enum
+import math
+from decimal import Decimal
+
+from msgspec import Struct
+
+from hean.instruments import Instrument
+from hean.messages import Side, TradingState
+
+
+class Rule(enum.StrEnum):
+    """The stable codes of refusals: dashboards and strategies may depend on them."""
+
+    UNKNOWN_STRATEGY = "UNKNOWN_STRATEGY"
+    UNKNOWN_INSTRUMENT = "UNKNOWN_INSTRUMENT"
+    SAME_INSTRUMENT = "SAME_INSTRUMENT"
+    SPOT_SHORT = "SPOT_SHORT"
+    TRADING_STATE = "TRADING_STATE"
+    STALE_PRICE = "STALE_PRICE"
+    STALE_RECONCILE = "STALE_RECONCILE"
+    ORDER_PENDING = "ORDER_PENDING"
+    CONTEXT_BLOCKED = "CONTEXT_BLOCKED"
+    UNKNOWN_EQUITY = "UNKNOWN_EQUITY"
+    DAILY_LOSS = "DAILY_LOSS"
+    ORDER_RATE = "ORDER_RATE"
+    PRICE_COLLAR = "PRICE_COLLAR"
+    BRACKET = "BRACKET"
+    SIZE_UNKNOWN = "SIZE_UNKNOWN"
+    SIZE_ZERO = "SIZE_ZERO"
+    MIN_QUANTITY = "MIN_QUANTITY"
+    MIN_NOTIONAL = "MIN_NOTIONAL"
+    MAX_QUANTITY = "MAX_QUANTITY"
+    TRADE_RISK = "TRADE_RISK"
+    SYMBOL_EXPOSURE = "SYMBOL_EXPOSURE"
+    PAIR_DELTA = "PAIR_DELTA"
+    STRATEGY_BUDGET = "STRATEGY_BUDGET"
+    GROSS_EXPOSURE = "GROSS_EXPOSURE"
+    MARGIN = "MARGIN"
+    STRESS_MARGIN = "STRESS_MARGIN"
+
+
+class Refusal(Struct, frozen=True, gc=False):
+    """Why not: the rule, what was measured, and the limit, as people read them."""
+
+    rule: Rule
+    measured: str
+    limit: str
+
+
+# --- whether to trade at all --------------------------------------------------------------------
+
+
+def trading_state(trading: TradingState) -> Refusal | None:
+    """Only an active system opens or adds."""
+    if trading is TradingState.ACTIVE:
+        return None
+    return Refusal(Rule.TRADING_STATE, trading, TradingState.ACTIVE)
+
+
+def stale_price(age: int, limit: int) -> Refusal | None:
+    """A price from the future is as unusable as an old one: one of the two clocks is wrong."""
+    if 0 <= age <= limit:
+        return None
+    return Refusal(Rule.STALE_PRICE, f"{age / 1e9:.3f} s old", f"{limit / 1e9:.3f} s")
+
+
+def stale_feed(instrument: str, stale: dict[str, int]) -> Refusal | None:
+    if instrument not in stale:
+        return None
+    return Refusal(Rule.STALE_PRICE, f"{instrument} unseen since {stale[instrument]}", "a live feed")
+
+
+def stale_reconcile(age: int, limit: int) -> Refusal | None:
+    if age <= limit:
+        return None
+    return Refusal(Rule.STALE_RECONCILE, f"{age / 1e9:.0f} s since the last", f"{limit / 1e9:.0f} s")
+
+
+def unknown_equity(equity: Decimal | None) -> Refusal | None:
+    """An account whose worth is not known, or is gone, opens nothing."""
+    if equity is not None and equity > 0:
+        return None
+    return Refusal(Rule.UNKNOWN_EQUITY, "unknown" if equity is None else f"{equity:f}", "known and above 0")
+
+
+def daily_loss(start: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    """`start` is the equity at 00:00 UTC, or the first known since."""
+    if start - equity < limit * start or start <= equity:
+        return None
+    return Refusal(Rule.DAILY_LOSS, f"{(start - equity) / start:.2%} lost today", f"{limit:.2%}")
+
+
+def order_rate(sent: int, limit: int) -> Refusal | None:
+    """`sent` counts the orders of the last minute and the ones proposed."""
+    if sent <= limit:
+        return None
+    return Refusal(Rule.ORDER_RATE, f"{sent} orders in a minute", f"{limit}")
+
+
+# --- whether this price is believable -----------------------------------------------------------
+
+
+def price_collar(price: float, last: float | None, limit: float) -> Refusal | None:
+    """A price far from another heard moments ago is a mistake, or a market to stay out of; so is none at all."""
+    if not 0 < price < math.inf:
+        return Refusal(Rule.PRICE_COLLAR, f"{price:g}", "above 0")
+    if last is None or abs(price - last) <= limit * last:
+        return None
+    return Refusal(Rule.PRICE_COLLAR, f"{price:g} against {last:g}", f"within {limit:.2%}")
+
+
+def bracket_side(side: Side, price: Decimal, stop: Decimal, target: Decimal | None) -> Refusal | None:
+    """A stop loses and a target gains; anything else would close at once."""
+    if side * (price - stop) > 0 and stop > 0 and (target is None or side * (target - price) > 0):
+        return None
+    return Refusal(Rule.BRACKET, f"stop {stop:f}, target {target}", f"either side of {price:f}, {side.name.lower()}")
+
+
+# --- the venue's rules --------------------------------------------------------------------------
+
+
+def min_quantity(quantity: Decimal, instrument: Instrument) -> Refusal | None:
+    if quantity >= instrument.min_quantity:
+        return None
+    return Refusal(Rule.MIN_QUANTITY, f"{quantity:f} {instrument.base}", f"{instrument.min_quantity:f}")
+
+
+def min_notional(notional: Decimal, instrument: Instrument) -> Refusal | None:
+    if notional >= instrument.min_notional:
+        return None
+    return Refusal(Rule.MIN_NOTIONAL, f"{notional:.2f} {instrument.quote}", f"{instrument.min_notional:f}")
+
+
+def max_quantity(quantity: Decimal, limit: Decimal, instrument: Instrument) -> Refusal | None:
+    """`limit` is the venue's for this kind of order."""
+    if quantity <= limit:
+        return None
+    return Refusal(Rule.MAX_QUANTITY, f"{quantity:f} {instrument.base}", f"{limit:f}")
+
+
+# --- how much may be at stake -------------------------------------------------------------------
+
+
+def trade_risk(loss: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    """`loss` is what the whole position loses from here to its stop."""
+    return _share(Rule.TRADE_RISK, loss, equity, limit)
+
+
+def symbol_exposure(net: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    """`net` is the value of one base coin, over all instruments and strategies, in the order's direction."""
+    return _share(Rule.SYMBOL_EXPOSURE, net, equity, limit)
+
+
+def pair_delta(delta: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    """`delta` is what of a pair is not hedged, either way."""
+    return _share(Rule.PAIR_DELTA, abs(delta), equity, limit)
+
+
+def gross_exposure(gross: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    return _share(Rule.GROSS_EXPOSURE, gross, equity, limit)
+
+
+def margin(used: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    """`used` is the initial margin of derivatives and the whole price of spot."""
+    return _share(Rule.MARGIN, used, equity, limit)
+
+
+def stress_margin(needed: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    """`needed` is what a pair's derivative asks after a shock: its loss, and its margin at the new price."""
+    return _share(Rule.STRESS_MARGIN, needed, equity, limit)
+
+
+def strategy_budget(used: Decimal, budget: Decimal) -> Refusal | None:
+    """`budget` is the strategy's share of the equity, times the leverage allowed."""
+    if used <= budget:
+        return None
+    return Refusal(Rule.STRATEGY_BUDGET, f"{used:.2f}", f"{budget:.2f}")
+
+
+def _share(rule: Rule, value: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
+    if value <= limit * equity:
+        return None
+    return Refusal(rule, f"{value:.2f}, {value / equity:.2%} of equity", f"{limit:.2%}")
