@@ -39,7 +39,7 @@ def incoming(found: Found, kind_name: str, instrument: str, rows: pl.DataFrame) 
         _enough(found, shape, rows)
     if shape.shape == "bar" or shape.prefix in {"mark", "index"}:
         _believable(found, shape, rows)
-    return Incoming(kind=kind_name, instrument=instrument, rows=rows.drop("row"))
+    return Incoming(kind=kind_name, instrument=instrument, rows=rows.select(list(shape.columns)))
 
 
 def _stamps(found: Found, shape: Kind, rows: pl.DataFrame) -> None:

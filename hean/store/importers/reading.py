@@ -7,6 +7,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,18 @@ class Found:
 
     @functools.cached_property
     def members(self) -> list[str]:
-        """The files in a zip; empty for anything else."""
+        """The files in a zip; empty for anything else.
+
+        Raises:
+            DataError: It is a damaged zip.
+        """
         if not self.raw.startswith(b"PK"):
             return []
-        with zipfile.ZipFile(io.BytesIO(self.raw)) as archive:
-            return archive.namelist()
+        try:
+            with zipfile.ZipFile(io.BytesIO(self.raw)) as archive:
+                return archive.namelist()
+        except zipfile.BadZipFile as damage:
+            self.refuse(f"cannot be unpacked: {damage}", remedy="fetch the file again")
 
     @functools.cached_property
     def content(self) -> bytes:
@@ -84,7 +92,7 @@ class Found:
             if self.raw.startswith(b"\x28\xb5\x2f\xfd"):
                 with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(self.raw)) as reader:
                     return reader.read()
-        except (OSError, EOFError, zipfile.BadZipFile, zstandard.ZstdError) as damage:
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError) as damage:
             self.refuse(f"cannot be unpacked: {damage}", remedy="fetch the file again")
         return self.raw
 
