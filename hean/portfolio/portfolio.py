@@ -31,6 +31,8 @@ DAY = 86_400_000_000_000
 REMEMBERED = 10_000
 _ENTRY = Context(prec=16)
 _SLACK = 1e-10
+FAR = 1e300
+"""Further than any equity; JSON has no infinity."""
 
 
 class PortfolioConfig(BaseModel, frozen=True, extra="forbid"):
@@ -70,8 +72,8 @@ class Fence(Struct):
 
     constant: float = 0.0
     slopes: dict[str, float] = field(default_factory=dict)
-    low: float = float("-inf")
-    high: float = float("inf")
+    low: float = -FAR
+    high: float = FAR
 
 
 class PortfolioState(Struct):
