@@ -116,12 +116,11 @@ class Ledger(Struct):
 
     def equity(self, marks: Mapping[str, float]) -> Decimal:
         """The account's worth at these marks. What has no mark is left out: the caller says so."""
-        with localcontext(EXACT):
-            worth = self.constant
-            for instrument, quantity in self.exposure.items():
-                if quantity and instrument in marks:
-                    worth += quantity * measured(marks[instrument])
-            return worth
+        worth = self.constant
+        for instrument, quantity in self.exposure.items():
+            if quantity and instrument in marks:
+                worth = EXACT.fma(quantity, measured(marks[instrument]), worth)
+        return worth
 
 
 class Share(Struct, frozen=True):
