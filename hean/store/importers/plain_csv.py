@@ -39,14 +39,15 @@ def read(found: Found) -> ImportBatch:
     has_volume = "volume" in names
     rows = found.numbers(found.table(names, header=True), [*_OHLC, "volume"] if has_volume else _OHLC)
     stamp = names[0]
-    whole = rows[stamp].str.contains(r"^\s*-?\d+\s*$").all()
+    if rows.height < 2:
+        found.refuse("holds fewer than two candles: their interval cannot be told", remedy="import a longer file")
+    # The first stamp decides what all of them must be.
+    whole = re.fullmatch(r"\s*-?\d+\s*", rows[stamp][0] or "") is not None
     rows = (from_epoch if whole else from_iso)(found, rows, stamp)
     note = ""
     if rows.height > 1 and bool((rows["ts_event"].diff().drop_nulls() < 0).all()):
         rows = rows.reverse()
         note = "newest first in the file, turned round"
-    if rows.height < 2:
-        found.refuse("holds fewer than two candles: their interval cannot be told", remedy="import a longer file")
     steps = rows["ts_event"].diff().drop_nulls()
     shortest = steps.filter(steps > 0).min()
     if not isinstance(shortest, int):
