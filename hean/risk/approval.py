@@ -1,5 +1,6 @@
 """Whether a strategy may open or add, and how much. Reads the state of risk, never changes it."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -85,13 +86,13 @@ class Approver:
             refusal = limits.daily_loss(state.day_equity, equity, self.daily_loss)
         return refusal or limits.order_rate(_recent(state.sent, now) + len(signal.legs), self._config.orders_per_minute)
 
-    def count(self, state: RiskState, now: int, *, orders: int) -> None:
+    @staticmethod
+    def count(state: RiskState, now: int, *, orders: int) -> None:
         """Note that opening orders were sent, and forget those of more than a minute ago."""
-        if not _recent(state.sent, now):
-            state.sent.clear()
-        state.sent.extend([now] * orders)
-        if len(state.sent) > 2 * self._config.orders_per_minute:
-            state.sent = [ts for ts in state.sent if ts > now - MINUTE]
+        sent = state.sent
+        if sent and sent[0] <= now - MINUTE:
+            del sent[: bisect_right(sent, now - MINUTE)]
+        sent.extend([now] * orders)
 
     # --- one leg --------------------------------------------------------------------------------
 
@@ -255,10 +256,7 @@ def _known(state: RiskState) -> Decimal:
 
 def _recent(sent: list[int], now: int) -> int:
     """How many opening orders were sent in the minute before `now`. The oldest come first."""
-    oldest = now - MINUTE
-    if not sent or sent[-1] <= oldest:
-        return 0
-    return sum(ts > oldest for ts in sent)
+    return len(sent) - bisect_right(sent, now - MINUTE) if sent else 0
 
 
 def in_ticks(bracket: Bracket, place: Place) -> OrderBracket:

@@ -1,6 +1,6 @@
 """Whether to trade at all: the trading state, what the kill switch sets going, and closing everything."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -65,12 +65,12 @@ class Control:
 
     # --- what it is told ------------------------------------------------------------------------
 
-    def equity(self, message: EquityChanged, now: int) -> Iterator[Consequence]:
+    def equity(self, message: EquityChanged, now: int) -> Iterable[Consequence]:
         """Take the account's worth; one whose marks are not known is no worth at all."""
         state = self.state
         if not message.marks_known:
             state.equity = None
-            return
+            return ()
         equity = message.equity
         jump = self._kill.jumped(equity)
         if jump is not None and jump > self._jump_price_move * self._gross():
@@ -82,7 +82,8 @@ class Control:
             state.day = day
             state.day_equity = equity
         if trip is not None or state.reducing or state.kill.tier is Tier.ORANGE:
-            yield from self._judge(trip, now)
+            return self._judge(trip, now)
+        return ()
 
     def check(self, now: int) -> Iterator[Consequence]:
         """Judge again as time has passed."""
@@ -101,7 +102,10 @@ class Control:
 
     def wake_at(self) -> int | None:
         state = self.state
-        times = [state.kill.alarm, self.reconcile_due(), state.flattening.next_at if state.flattening else None]
+        alarm, flattening = state.kill.alarm, state.flattening
+        if alarm is None and flattening is None and not self._config.reconciler:
+            return None
+        times = (alarm, self.reconcile_due(), flattening.next_at if flattening is not None else None)
         return min((time for time in times if time is not None), default=None)
 
     def reconcile_due(self) -> int | None:

@@ -75,7 +75,11 @@ class Slot(Struct):
 
     def revalue(self) -> None:
         """Work out anew what the slot counts for: a value, never below zero."""
-        self.value = max(abs(self.held), abs(self.target)) * self.price
+        held, target = self.held, self.target
+        if held is target:
+            self.value = abs(held) * self.price if held else ZERO
+        else:
+            self.value = max(abs(held), abs(target)) * self.price
 
 
 class Totals(Struct):

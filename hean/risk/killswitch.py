@@ -154,6 +154,9 @@ class KillSwitch:
     def _judge(self, now: int, *, confirmable: bool) -> Trip | None:
         state, config = self.state, self.config
         raw = float(state.drawdown)
+        if raw < config.yellow and raw < config.orange and raw < config.red:
+            state.tier, state.red_since, state.alarm = Tier.GREEN, None, None
+            return None
         soft = min(raw, state.smoothed)
         state.tier = Tier.ORANGE if soft >= config.orange else Tier.YELLOW if soft >= config.yellow else Tier.GREEN
         trip = None

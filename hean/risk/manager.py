@@ -146,12 +146,16 @@ class RiskManager:
             case Signal():
                 yield from self._signal(message, now)
             case PositionChanged():
-                yield from self._settled(self._desk.position(message, now), now)
+                slot = self._desk.position(message, now)
+                if slot.leave or self._state.reducing or self._state.flattening is not None:
+                    yield from self._settled(slot, now)
             case EquityChanged():
                 yield from self._control.equity(message, now)
             case OrderFilled():
                 self._state.kill.traded = True
-                yield from self._settled(self._desk.filled(message, now), now)
+                slot = self._desk.filled(message, now)
+                if slot.leave or self._state.reducing or self._state.flattening is not None:
+                    yield from self._settled(slot, now)
             case OrderAccepted(client_order_id=order_id):
                 self._desk.unknown(order_id, unknown=False)
             case OrderCanceled() | OrderExpired():
@@ -165,8 +169,8 @@ class RiskManager:
             case PairFinished(strategy=strategy, outcome=outcome, reason=reason):
                 if outcome == "broken":
                     yield from self._control.reduce(f"pair {strategy}", f"a pair of {strategy} broke: {reason}")
-                for slot in self._desk.pair_finished(message, now):
-                    yield from self._settled(slot, now)
+                for leg in self._desk.pair_finished(message, now):
+                    yield from self._settled(leg, now)
             case CancelOrder():
                 yield message
             case CapitalAllocated(strategy=strategy, share=share):
@@ -211,7 +215,7 @@ class RiskManager:
             for leg in legs:
                 self._memory.follow(signal.strategy, leg.instrument, leg.price, leg.weight, now)
         places = [self._place(signal, leg) for leg in legs]
-        if len(legs) == 2 and legs[0].weight + legs[1].weight == 0 and places[0].slot.base == places[1].slot.base:
+        if len(places) == 2 and legs[0].weight + legs[1].weight == 0 and places[0].slot.base == places[1].slot.base:
             if legs[0].weight == 0:
                 yield from self._leave(signal, places)
             else:
@@ -229,11 +233,12 @@ class RiskManager:
         """Whether a signal cannot be understood, whatever it wants."""
         if signal.strategy not in self._strategies:
             return Refusal(Rule.UNKNOWN_STRATEGY, signal.strategy, "a strategy with limits")
-        for leg in signal.legs:
+        legs = signal.legs
+        for leg in legs:
             if leg.instrument not in self._instruments:
                 return Refusal(Rule.UNKNOWN_INSTRUMENT, leg.instrument, "an instrument whose rules are known")
-        if len(signal.legs) > 1 and len({leg.instrument for leg in signal.legs}) < len(signal.legs):
-            return Refusal(Rule.SAME_INSTRUMENT, signal.legs[0].instrument, "one leg per instrument")
+        if len(legs) > 1 and len({leg.instrument for leg in legs}) < len(legs):
+            return Refusal(Rule.SAME_INSTRUMENT, legs[0].instrument, "one leg per instrument")
         return None
 
     def _place(self, signal: Signal, leg: Leg) -> Place:
