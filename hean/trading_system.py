@@ -1,0 +1,276 @@
+"""The composition root: settings and instruments in, the nodes and components of one run out."""
+
+import difflib
+import importlib
+import importlib.util
+import re
+import sys
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_DOWN, Decimal
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from pydantic import BaseModel
+
+from hean.component import says, takes
+from hean.errors import ConfigError, ContractError
+from hean.execution.broker import Broker
+from hean.execution.simulated_venue import SimulatedVenue, Tier
+from hean.instruments import Category, Instrument, instrument_id
+from hean.messages import (
+    Bar,
+    BarOpened,
+    BookLevels,
+    FundingRate,
+    MarkPrice,
+    Observation,
+    Quote,
+    Signal,
+    Trade,
+)
+from hean.portfolio.portfolio import Portfolio, PortfolioConfig
+from hean.risk.config import StrategyLimits
+from hean.risk.manager import RiskManager
+from hean.settings import BacktestSettings, StrategySettings, validated
+from hean.topology import MARKET, Node, Topology
+
+BUILT_IN = {
+    "funding-harvester": ("hean.strategies.funding_harvester:FundingHarvester", "carry"),
+    "basis-arbitrage": ("hean.strategies.basis_arbitrage:BasisArbitrage", "basis"),
+    "impulse": ("hean.strategies.impulse:ImpulseEngine", "impulse"),
+}
+"""The strategies that come with HEAN: where they live, and what their nodes are called by."""
+
+PRICE_OF_TIER: dict[Tier, type[Observation]] = {Tier.BARS: Bar, Tier.TRADES: Trade, Tier.BOOK: Quote}
+Watches = frozenset[tuple[str, type[Observation]]]
+
+
+class Strategy(Struct, frozen=True):
+    """One instance of a strategy, built and named."""
+
+    name: str
+    component: Any
+    settings: StrategySettings
+    instruments: tuple[str, ...]
+    share: Decimal
+
+    @property
+    def warmup_ns(self) -> int:
+        return int(getattr(self.component, "warmup_ns", 0))
+
+    @property
+    def watches_kinds(self) -> frozenset[type[Observation]]:
+        return frozenset(kind for kind in takes(self.component) if issubclass(kind, Observation))
+
+
+def load_strategy(use: str) -> tuple[type[Any], str]:
+    """The class a strategy is, and the word its nodes are named by.
+
+    Raises:
+        ConfigError: there is no such strategy, file or class, or the class is no strategy.
+    """
+    if use in BUILT_IN:
+        where, word = BUILT_IN[use]
+        module_name, _, class_name = where.partition(":")
+        return getattr(importlib.import_module(module_name), class_name), word
+    path, colon, class_name = use.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        near = difflib.get_close_matches(use, BUILT_IN, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"built in: {', '.join(BUILT_IN)}; or path/to/file.py:ClassName"
+        raise ConfigError(f"strategy {use!r} is unknown: {hint}")
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"strategy {use!r}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"strategy_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"strategy {use!r}: {path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # annotations are looked up there
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError, NameError) as error:
+        raise ConfigError(f"strategy {use!r}: {path} cannot be imported: {error}") from error
+    strategy = getattr(module, class_name, None)
+    if not isinstance(strategy, type):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        near = difflib.get_close_matches(class_name, classes, n=1)
+        raise ConfigError(f"{path} has no class {class_name}" + (f"; did you mean {near[0]}?" if near else ""))
+    return strategy, re.sub(r"[^a-z0-9]", "", class_name.lower())[:8]
+
+
+def config_model(strategy: type[Any]) -> type[BaseModel]:
+    """The settings a strategy is built from: the type of its `config`.
+
+    Raises:
+        ConfigError: `__init__` has no parameter `config` of a pydantic model.
+    """
+    model = typing.get_type_hints(strategy.__init__).get("config")
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise ConfigError(f"{strategy.__name__}.__init__ should take `config`, annotated with a pydantic model")
+    return model
+
+
+def build_strategies(settings: BacktestSettings) -> list[Strategy]:
+    """An instance of each strategy for each symbol, or one for all where it takes a tuple of instruments.
+
+    Fields typed `Perp` and `Spot` are filled from the symbol, where the settings do not fill them.
+
+    Raises:
+        ConfigError: a strategy or a setting of one is wrong, or two nodes have one name.
+    """
+    built: list[tuple[StrategySettings, str, Any, tuple[str, ...]]] = []
+    for wanted in settings.strategies:
+        strategy, word = load_strategy(wanted.use)
+        model = config_model(strategy)
+        _must_be_strategy(strategy)
+        roles = _instrument_fields(model)
+        if not roles:
+            raise ConfigError(f"{model.__name__} names no instrument: give it a field typed Perp or Spot")
+        together = any(many for _, many in roles.values())
+        for symbols in [settings.symbols] if together else [(symbol,) for symbol in settings.symbols]:
+            values: dict[str, Any] = {}
+            for name, (category, many) in roles.items():
+                ids = tuple(instrument_id(symbol, category, settings.venue_name) for symbol in symbols)
+                values[name] = ids if many else ids[0]
+            base = "" if together else "-" + re.sub(r"(USDT|USDC|USD)$", "", symbols[0])
+            if "name" in model.model_fields:
+                values["name"] = (word + base)[:16]
+            values |= wanted.config
+            config = validated(model, values, where=f"strategy {wanted.use}")
+            instruments = tuple(
+                dict.fromkeys(
+                    instrument
+                    for name, (_, many) in roles.items()
+                    for instrument in (getattr(config, name) if many else (getattr(config, name),))
+                )
+            )
+            built.append((wanted, getattr(config, "name", (word + base)[:16]), strategy(config), instruments))
+    names = [name for _, name, _, _ in built]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two strategies are called {name}: set config.name of one")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,16}", name):
+            raise ConfigError(f"strategy name {name!r}: at most 16 letters, digits, - and _")
+    shares = _shares([wanted for wanted, _, _, _ in built])
+    return [
+        Strategy(name, component, wanted, instruments, share)
+        for (wanted, name, component, instruments), share in zip(built, shares, strict=True)
+    ]
+
+
+def _must_be_strategy(strategy: type[Any]) -> None:
+    try:
+        taken, said = takes(strategy), says(strategy)
+    except ContractError as error:
+        raise ConfigError(f"{strategy.__name__} is no strategy: {error}") from error
+    if not any(issubclass(kind, Observation) for kind in taken) or Signal not in said:
+        raise ConfigError(
+            f"{strategy.__name__}.handle should take an observation, such as Bar, and return Iterator[Signal]"
+        )
+
+
+def _instrument_fields(model: type[BaseModel]) -> dict[str, tuple[Category, bool]]:
+    """Which fields name instruments: of what category, and whether many."""
+    found = {}
+    for name, hint in typing.get_type_hints(model, include_extras=True).items():
+        many = typing.get_origin(hint) is tuple
+        inner = typing.get_args(hint)[0] if many else hint
+        for extra in getattr(inner, "__metadata__", ()):
+            if isinstance(extra, Category):
+                found[name] = (extra, many)
+    return found
+
+
+def _shares(wanted: Sequence[StrategySettings]) -> list[Decimal]:
+    """Each instance's share of the equity: a strategy's own divided among its instances, the rest evenly."""
+    given = {id(settings): settings.share for settings in wanted if settings.share is not None}
+    left = 1 - sum(given.values(), Decimal(0))
+    if left < 0:
+        raise ConfigError(f"the strategies' shares add up to {1 - left}: they may be 1 at most")
+    unset = sum(1 for settings in wanted if settings.share is None)
+    even = (left / unset).quantize(_SHARE, ROUND_DOWN) if unset else Decimal(0)
+    counts = {key: sum(1 for settings in wanted if id(settings) == key) for key in given}
+    return [
+        (given[id(settings)] / counts[id(settings)]).quantize(_SHARE, ROUND_DOWN) if id(settings) in given else even
+        for settings in wanted
+    ]
+
+
+def build(
+    settings: BacktestSettings,
+    strategies: Sequence[Strategy],
+    instruments: Mapping[str, Instrument],
+    tiers: Mapping[str, Tier],
+    told: Iterable[tuple[str, type[Observation]]],
+    *,
+    dense_marks: frozenset[str] = frozenset(),
+    price_age_s: float = 5.0,
+) -> tuple[Topology, dict[str, Any]]:
+    """The nodes of a backtest, and their components: every role but the reconciler and the monitor.
+
+    Args:
+        settings: The whole tree.
+        strategies: The instances to run.
+        instruments: The rules of everything they trade.
+        tiers: What is known of each instrument's market.
+        told: Every (instrument, kind) the tape has.
+        dense_marks: Instruments whose recorded mark is as fine as their price, and is all they are valued at.
+        price_age_s: Seconds a leg's price may be old when a position is opened on it.
+    """
+    have = frozenset(told)
+    prices = frozenset((name, PRICE_OF_TIER[tier]) for name, tier in tiers.items())
+    marks = frozenset((name, kind) for name, kind in have if kind is MarkPrice)
+    venue_watches = have & (
+        prices
+        | marks
+        | frozenset((name, kind) for name in tiers for kind in (FundingRate,))
+        | frozenset((name, BarOpened) for name, tier in tiers.items() if tier is Tier.BARS)
+        | frozenset((name, kind) for name, tier in tiers.items() if tier is Tier.BOOK for kind in (BookLevels, Trade))
+    )
+    valued = have & (marks | frozenset((name, kind) for name, kind in prices if name not in dense_marks))
+    nodes = [
+        Node("venue", "venue", venue_watches),
+        Node("portfolio", "portfolio", valued),
+        Node("broker", "broker", have & prices),
+        *(
+            Node(
+                strategy.name,
+                "strategy",
+                frozenset(
+                    (name, kind)
+                    for name, kind in have
+                    if name in strategy.instruments and kind in MARKET and kind in strategy.watches_kinds
+                ),
+            )
+            for strategy in strategies
+        ),
+        Node("risk", "risk"),
+    ]
+    limits = {
+        strategy.name: StrategyLimits(
+            share=strategy.share,
+            price_age_s=price_age_s,
+            **({"sizing": strategy.settings.sizing} if strategy.settings.sizing is not None else {}),
+        )
+        for strategy in strategies
+    }
+    balances = {"USDT": settings.capital}
+    components = {
+        "venue": SimulatedVenue(
+            settings.venue.model_copy(update={"balances": balances}), instruments, tiers, venue_watches
+        ),
+        "portfolio": Portfolio(
+            PortfolioConfig(balances=balances, shares={strategy.name: strategy.share for strategy in strategies}),
+            instruments,
+            valued,
+        ),
+        "broker": Broker(settings.broker, instruments, have & prices),
+        "risk": RiskManager(settings.risk, instruments, limits, "bt"),
+        **{strategy.name: strategy.component for strategy in strategies},
+    }
+    return Topology(tuple(nodes)), components
+
+
+_SHARE = Decimal("1e-6")
