@@ -108,7 +108,8 @@ def import_(
         )
         store = Catalog(catalog)
         people = _people()
-        files = list(files_under(paths))
+        own = catalog.resolve()
+        files = [file for file in files_under(paths) if own not in file.resolve().parents]
         outcomes = [
             import_file(store, file, hints)
             for file in track(files, description="importing", console=people, transient=True)

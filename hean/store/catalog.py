@@ -24,7 +24,7 @@ from hean.store import manifest as files
 from hean.store.kinds import Kind, kind
 from hean.store.manifest import Gap, Gaps, Manifest, Partition, Series, SourceFile
 from hean.store.merge import gaps_of, merge, utc
-from hean.store.rules import DatedRules, RulesOrigin, decode_rules, encode_rules, in_force
+from hean.store.rules import DatedRules, RulesOrigin, changed_rules, decode_rules, encode_rules, in_force
 
 __all__ = [
     "Catalog",
@@ -182,7 +182,7 @@ class Catalog:
                 held[key] = after
                 added[key] = after.rows - (before.rows if before is not None else 0)
             recorded = self._recorded(manifest)
-            fresh = [rules for rules in batch.rules if rules not in recorded]
+            fresh = changed_rules(recorded, batch.rules)
             rules = manifest.rules
             if fresh:
                 rules, _ = files.add_file(self.root, "rules/rules", "json", encode_rules([*recorded, *fresh]))

@@ -319,6 +319,9 @@ def test_recording_the_same_rules_again_adds_nothing(catalog):
 
     assert commit_rules(catalog, recorded(T0, Decimal("0.5"))).rules == 1
     assert commit_rules(catalog, recorded(T0, Decimal("0.5"))).rules == 0
+    assert commit_rules(catalog, recorded(T0 + DAY, Decimal("0.5"))).rules == 0
+    assert commit_rules(catalog, recorded(T0 + DAY, Decimal("0.1"))).rules == 1
+    assert commit_rules(catalog, recorded(T0 + 2 * DAY, Decimal("0.5"))).rules == 1
 
 
 def test_made_up_instruments_follow_bybits_rules(catalog):

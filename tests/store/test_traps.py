@@ -208,6 +208,14 @@ def test_a_break_in_the_chain_of_updates_is_said(tmp_path):
     assert "breaks 1 time" in read(path).source.note
 
 
+def test_two_hundred_levels_are_of_spot_or_of_a_contract(tmp_path):
+    path = tmp_path / "2025-10-01_XRPUSDT_ob200.data"
+    path.write_text(json.dumps(book_message("snapshot", 1, [["1", "1"]], [["2", "1"]], ts=T0_MS, cts=T0_MS, depth=200)))
+    with pytest.raises(DataError, match="--market"):
+        read(path)
+    assert only(read(path, Hints(market=Category.SPOT))).instrument == "XRPUSDT-SPOT.BYBIT"
+
+
 # --- a recorded V5 socket
 
 CONF = '{"t":"header","format":2,"exchange":"BYBIT","config":{}}'
@@ -446,6 +454,26 @@ def test_a_binance_file_whose_market_nobody_says_is_refused(tmp_path):
     )
     with pytest.raises(DataError, match="spot, linear or inverse"):
         read(path)
+
+
+def test_binances_mark_candles_are_told_by_their_directory_alone(tmp_path):
+    path = tmp_path / "futures" / "um" / "markPriceKlines" / "BTCUSDT-1h-2025-06-01.zip"
+    text = "\n".join(kline_lines(3, scale=1000))
+    assert only(read(write_zip(path, "BTCUSDT-1h-2025-06-01.csv", text))).kind == "mark-1h"
+
+
+def test_binance_funding_is_put_on_the_hour(tmp_path):
+    text = f"calc_time,funding_interval_hours,last_funding_rate\n{T0_MS + 3},8,0.0001\n{T0_MS + 28_800_000},8,-0.0002"
+    series = only(read(write_zip(tmp_path / "f.zip", "BTCUSDT-fundingRate-2025-06.csv", text)))
+    assert series.instrument == "BTCUSDT-LINEAR.BINANCE"
+    assert series.rows.rows() == [(T0, 0.0001), (T0 + 8 * HOUR, -0.0002)]
+
+
+def test_binance_single_trades_are_read_too(tmp_path):
+    text = f"1,0.7,19,13.3,{T0_MS * 1000},true,true"
+    series = only(read(write_zip(tmp_path / "t.zip", "APEUSDT-trades-2025-06-01.csv", text)))
+    assert series.instrument == "APEUSDT-SPOT.BINANCE"
+    assert series.rows.row(0) == (T0, 0.7, 19.0, -1, "1", None)
 
 
 # --- a recorded Binance socket

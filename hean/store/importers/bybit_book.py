@@ -24,7 +24,7 @@ def claims(found: Found) -> bool:
 
 
 def read(found: Found) -> ImportBatch:
-    """Read one symbol's messages. The archive does not name the category; a depth of 200 is spot's."""
+    """Read one symbol's messages. The archive does not name the category."""
     book = Book()
     symbols: set[str] = set()
     depths: set[str] = set()
@@ -40,8 +40,8 @@ def read(found: Found) -> ImportBatch:
     if len(symbols) != 1:
         found.refuse(f"holds the symbols {sorted(symbols)}", remedy="an archive file has one symbol: split it")
     symbol = symbols.pop()
-    said = Category.SPOT if "200" in depths else Category.LINEAR
-    category = Category(found.said_by_path({"SPOT": {"spot"}, "LINEAR": {"linear"}, "INVERSE": {"inverse"}}) or said)
+    # Only contracts were ever archived 500 deep; 200 deep is spot, and contracts since September 2025.
+    category = Category.LINEAR if depths == {"500"} else found.market()
     if category is Category.LINEAR and not symbol.endswith(("USDT", "USDC", "PERP")):
         category = Category.INVERSE
     series = incoming(found, "depth", instrument_id(symbol, category, "BYBIT"), book.rows())

@@ -13,7 +13,7 @@ from hean.store.importers.times import from_decimal_seconds, from_epoch
 NAME = "Bybit trade archive"
 EXPECTS = "Bybit's public trading archive, .csv or .csv.gz: timestamp,symbol,side,size,price,…; spot: id,timestamp,price,volume,side"
 
-_SPOT_FILE = re.compile(r"(?P<symbol>[A-Z0-9]+)_\d{4}-\d{2}(?:-\d{2})?\.csv(?:\.gz)?")
+_SPOT_FILE = re.compile(r"(?P<symbol>[A-Z0-9]+)[_-]\d{4}-\d{2}(?:-\d{2})?\.csv(?:\.gz)?")
 
 
 def claims(found: Found) -> bool:

@@ -11,7 +11,7 @@ from hean.instruments import Category, instrument_id
 from hean.store.catalog import ImportBatch
 from hean.store.importers.checks import incoming
 from hean.store.importers.reading import Found
-from hean.store.kinds import HOUR, SECOND
+from hean.store.importers.times import on_the_hour
 
 NAME = "freqtrade feather"
 EXPECTS = "BASE_QUOTE-5m.feather, or futures/BASE_QUOTE_SETTLE-8h-funding_rate.feather and the like"
@@ -62,12 +62,5 @@ def _category(quote: str, settle: str | None) -> Category:
 
 def _funding(found: Found, rows: pl.DataFrame, instrument: str) -> ImportBatch:
     """The stamp is the settlement; some venues stamp it some milliseconds late."""
-    full_hour = (pl.col("ts_event") + HOUR // 2) // HOUR * HOUR
-    late = (pl.col("ts_event") - full_hour).abs()
-    rounded = rows.with_columns(
-        pl.when(late < SECOND).then(full_hour).otherwise(pl.col("ts_event")).alias("ts_event"),
-        pl.col("open").alias("rate"),
-    )
-    moved = int((rounded["ts_event"] != rows["ts_event"]).sum())
-    note = f"{moved} stamps rounded to the hour, all by less than a second" if moved else ""
+    rounded, note = on_the_hour(rows.rename({"open": "rate"}))
     return found.batch(NAME, [incoming(found, "funding", instrument, rounded)], note=note)

@@ -22,6 +22,7 @@ from hean.store.catalog import ImportBatch, Incoming, Source
 from hean.store.rules import DatedRules
 
 _PEEK = 1 << 16
+_LARGEST = 4 << 30
 _DEEPEST = 8  # as deep as the archives of the venues lie
 _MARKETS: dict[str, set[str]] = {
     Category.SPOT: {"spot"},
@@ -53,6 +54,13 @@ class Found:
 
     @functools.cached_property
     def raw(self) -> bytes:
+        """All bytes of the file.
+
+        Raises:
+            DataError: It is too large to be looked at in memory.
+        """
+        if self.path.stat().st_size > _LARGEST:
+            self.refuse("is larger than 4 GiB", remedy="split it by day or month, as the venues do")
         return self.path.read_bytes()
 
     @functools.cached_property

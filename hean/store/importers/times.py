@@ -3,6 +3,7 @@
 import polars as pl
 
 from hean.store.importers.reading import Found
+from hean.store.kinds import HOUR, SECOND
 
 FIRST = 1_262_304_000  # 2010-01-01: before it there was nothing to trade
 LAST = 4_102_444_800  # 2100-01-01
@@ -69,6 +70,15 @@ def from_iso(found: Found, frame: pl.DataFrame, column: str) -> pl.DataFrame:
     read = frame.with_columns(stamp.cast(pl.Int64).alias("ts_event"))
     _refuse_first(found, read, pl.col("ts_event").is_null(), column, "is not a time in ISO 8601 form")
     return read
+
+
+def on_the_hour(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Round settlements stamped less than a second off to their hour, and say how many; leave others to be refused."""
+    full = (pl.col("ts_event") + HOUR // 2) // HOUR * HOUR
+    late = (pl.col("ts_event") - full).abs()
+    rounded = rows.with_columns(pl.when(late < SECOND).then(full).otherwise(pl.col("ts_event")).alias("ts_event"))
+    moved = int((rounded["ts_event"] != rows["ts_event"]).sum())
+    return rounded, f"{moved} stamps rounded to the hour, all by less than a second" if moved else ""
 
 
 def _refuse_first(found: Found, frame: pl.DataFrame, bad: pl.Expr, column: str, why: str) -> None:

@@ -64,6 +64,19 @@ def in_force(recorded: Sequence[DatedRules], instrument: str, at: int) -> tuple[
     return msgspec.structs.replace(chosen.instrument, id=instrument), origin
 
 
+def changed_rules(recorded: Sequence[DatedRules], read: Sequence[DatedRules]) -> list[DatedRules]:
+    """Return those of `read` that say something else than what was recorded last before them."""
+    newest: dict[str, list[DatedRules]] = {}
+    for rules in sorted(recorded, key=lambda rules: rules.ts_from):
+        newest.setdefault(rules.instrument.id, []).append(rules)
+    changed = []
+    for rules in read:
+        before = [known for known in newest.get(rules.instrument.id, ()) if known.ts_from <= rules.ts_from]
+        if not before or (before[-1].instrument, before[-1].tiers) != (rules.instrument, rules.tiers):
+            changed.append(rules)
+    return changed
+
+
 @functools.cache
 def shipped() -> tuple[DatedRules, ...]:
     """Read the rules that come with HEAN: the common symbols of Bybit, and a few of Binance."""
