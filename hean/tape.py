@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from hean.errors import DataError
@@ -85,11 +86,24 @@ class Stream:
         """How many rows of this stream come before a position of the tape."""
         if self.positions is None:
             return position
-        return int(self.positions.searchsorted(position))
+        return int(_bisect(self.positions, position))
 
     def position(self, row: int) -> int:
         """Where a row stands in the tape's order."""
         return row if self.positions is None else int(self.positions[row])
+
+
+@njit(cache=True)
+def _bisect(places: NDArray[np.int32], position: int) -> int:
+    # numpy's searchsorted would convert the whole column for a needle of another type.
+    low, high = 0, places.size
+    while low < high:
+        middle = (low + high) // 2
+        if places[middle] < position:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _trade(stream: Stream, row: int) -> Observation:

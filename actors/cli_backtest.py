@@ -1,0 +1,140 @@
+# ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults
+"""`hean backtest`: a strategy, symbols and a period in; figures and a report out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from actors.console import people, saying_errors
+
+
+def backtest(
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="funding-harvester, basis-arbitrage, impulse, or path/to/file.py:ClassName. Repeat it to run several.",
+        ),
+    ] = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", help="Symbols, divided by commas: BTCUSDT,ETHUSDT [default: BTCUSDT].")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="First day or instant of trading, UTC [default: where the data begins]."),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--end", help="Day or instant trading ends before, UTC [default: where the data ends]."),
+    ] = None,
+    capital: Annotated[str | None, typer.Option("--capital", help="USDT to begin with [default: 10000].")] = None,
+    venue: Annotated[
+        str | None, typer.Option("--venue", help="Whose market: BYBIT, BINANCE or SYNTHETIC [default: BYBIT].")
+    ] = None,
+    interval: Annotated[
+        str | None, typer.Option("--interval", help="Length of the candles, such as 5m [default: the finest there is].")
+    ] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option("--tier", help="What orders fill against: bars, trades or book [default: by strategy]."),
+    ] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="TOML file with any of the settings.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="One setting: strategy.z_enter=4, risk.trade_risk=0.02, venue.fee_tier=vip1. Repeat it."
+        ),
+    ] = None,
+    notional: Annotated[
+        float | None, typer.Option("--notional", help="USDT of every position, in place of sizing by risk.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Where the HTML report goes [default: runs/<result hash>.html].")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no HTML report.")] = False,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Allow made-up data; the report is stamped.")] = False,
+    catalog: Annotated[
+        Path, typer.Option("--catalog", envvar="HEAN_CATALOG", help="Directory of the market data.")
+    ] = Path("catalog"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Run strategies over recorded market data, and report what they would have made.
+
+    Examples:
+
+      hean backtest -s impulse --symbols BTCUSDT,ETHUSDT --start 2025-06-01 --end 2025-06-29
+
+      hean backtest -s funding-harvester --symbols BTCUSDT --interval 5m --set strategy.enter_bp=1
+
+      hean backtest -s my_strategy.py:MyStrategy --symbols SOLUSDT --capital 5000
+    """
+    with saying_errors(as_json=as_json):
+        from hean.settings import BacktestSettings, assign, read_toml, validated
+
+        tree: dict[str, Any] = read_toml(settings_file) if settings_file is not None else {}
+        options = {
+            "symbols": None
+            if symbols is None
+            else [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()],
+            "start": start,
+            "end": end,
+            "capital": capital,
+            "venue_name": venue,
+            "interval": interval,
+            "tier": tier,
+            "synthetic": synthetic or None,
+        }
+        tree |= {key: value for key, value in options.items() if value is not None}
+        if strategy:
+            tree["strategies"] = [{"use": use} for use in strategy]
+        own = [one.removeprefix("strategy.") for one in assignments or () if one.startswith("strategy.")]
+        assign(tree, [one for one in assignments or () if not one.startswith("strategy.")])
+        for chosen in tree.get("strategies", ()):
+            assign(chosen.setdefault("config", {}), own)
+            if notional is not None:
+                chosen["sizing"] = {"kind": "fixed", "notional": notional}
+        settings = validated(BacktestSettings, tree)
+        _run(settings, catalog, report=report, write=not no_report, as_json=as_json)
+
+
+def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool, as_json: bool) -> None:
+    import time
+
+    from hean.backtest.html import write_html
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hean.backtest.report import as_json as json_of
+    from hean.backtest.run import run_backtest
+    from hean.store.catalog import Catalog
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=people(), transient=True
+    ) as bar:
+        task = bar.add_task("playing the tape", total=1.0)
+        result = run_backtest(
+            settings,
+            Catalog(catalog_path),
+            clock=time.perf_counter,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    where = None
+    if write:
+        where = report if report is not None else Path("runs") / f"{result.result_hash[:16]}.html"
+        where.parent.mkdir(parents=True, exist_ok=True)
+        write_html(result, where)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(json_of(result) | {"report": str(where) if where else None}))
+        return
+    from rich.console import Console
+
+    from actors.terminal import print_summary
+
+    print_summary(result, Console())
+    if where:
+        people().print(f"report: {where}")
