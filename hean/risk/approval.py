@@ -14,7 +14,7 @@ from hean.risk.exposure import ZERO, Slot, Totals, totals
 from hean.risk.killswitch import SECOND, KillSwitch, Tier
 from hean.risk.limits import Refusal, Rule
 from hean.risk.memory import DecisionMemory
-from hean.risk.sizing import RiskSizing, coarser_step, size, stressed
+from hean.risk.sizing import RiskSizing, coarser_step, size, stressed, whole
 from hean.risk.state import RiskState
 
 MINUTE = 60 * SECOND
@@ -120,7 +120,7 @@ class Approver:
             self.symbol_exposure * equity - net,
             (self.margin * equity - others.margin) / slot.margin_rate,
         )
-        fewer = min(wanted, place.instrument.whole_steps(room / place.price))
+        fewer = min(wanted, whole(room / place.price, place.instrument.step))
         if fewer <= max(place.side * slot.held, ZERO) or self._refuse(place, fewer, bracket, others, equity, budget):
             return refusal
         return fewer
@@ -179,7 +179,7 @@ class Approver:
             (self.margin * equity - others.margin) / bound,
             (self.stress_margin * equity - others.stress) / sum(self.stresses(lead, hedge, Decimal(1))),
         )
-        fewer -= fewer % step
+        fewer = whole(fewer, step)
         if fewer <= 0 or self._refuse_pair(lead, hedge, fewer, others, equity, budget):
             return refusal
         return fewer
@@ -236,7 +236,7 @@ class Approver:
             full *= self._kill.config.yellow_scale
         wanted = place.instrument.quantity(full)
         if step != place.instrument.step:
-            wanted -= wanted % step
+            wanted = whole(wanted, step)
         if not wanted:
             return Refusal(Rule.SIZE_ZERO, f"{full:g} {place.instrument.base} by {found.term}", f"a step of {step:f}")
         return wanted

@@ -19,6 +19,7 @@ from hean.messages import (
 from hean.risk.config import RiskConfig, exact
 from hean.risk.exposure import Order, Slot
 from hean.risk.memory import DecisionMemory
+from hean.risk.sizing import whole
 from hean.risk.state import RiskState, Seen
 
 
@@ -61,7 +62,7 @@ class Desk:
         """Sell or buy back part of what is held, in as many orders as the venue's largest asks for."""
         side = Side.SELL if slot.held > 0 else Side.BUY
         instrument = self._instruments.get(slot.instrument)
-        most = instrument.whole_steps(instrument.max_market_quantity) if instrument is not None else quantity
+        most = whole(instrument.max_market_quantity, instrument.step) if instrument is not None else quantity
         spot = instrument is not None and instrument.is_spot
         while quantity > 0:
             part = min(quantity, most)

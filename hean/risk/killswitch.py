@@ -175,7 +175,7 @@ class KillSwitch:
                 wait = self._tau * math.log((raw - state.smoothed) / (raw - level))
                 # A millisecond late on purpose: rounding must not wake us just before the crossing.
                 alarms.append(now + math.ceil(wait) + SECOND // 1000)
-        state.alarm = min(alarms) if alarms else None
+        state.alarm = min(alarms) if alarms and not state.tripped else None
         return trip
 
     def _trip(self, cause: str, measured: str, limit: str) -> Trip | None:

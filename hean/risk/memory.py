@@ -108,14 +108,20 @@ class DecisionMemory:
         self._judge(cell, now)
 
     def probability_of_loss(self, cell: Cell) -> float:
-        """P(mean < 0): normal, around the cell's mean shrunk towards that of its strategy."""
+        """P(mean < 0): normal, around the cell's mean shrunk towards that of the strategy's other cells.
+
+        The others weigh `shrinkage` trades when their mean is well known, and less while it is not: a
+        strategy with a single cell has nothing but that cell to go by.
+        """
         family = [other for other in self.state.cells.values() if other.strategy == cell.strategy]
         count = sum(other.count for other in family)
-        parent = sum(other.total for other in family) / count
-        spread = _deviation(count, parent, sum(other.squares for other in family))
-        weight = cell.count + self.config.shrinkage
-        mean = (cell.total + self.config.shrinkage * parent) / weight
-        return _below_zero(mean, spread / math.sqrt(weight))
+        total = sum(other.total for other in family)
+        spread = _deviation(count, total / count, sum(other.squares for other in family))
+        others = count - cell.count
+        parent = (total - cell.total) / others if others else 0.0
+        trust = self.config.shrinkage * others / (self.config.shrinkage + others) if others else 0.0
+        weight = cell.count + trust
+        return _below_zero((cell.total + trust * parent) / weight, spread / math.sqrt(weight))
 
     def _judge(self, cell: Cell, now: int) -> None:
         if cell.count < self.config.min_trades:

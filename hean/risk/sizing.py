@@ -129,6 +129,11 @@ def coarser_step(one: Decimal, other: Decimal) -> Decimal:
     return Decimal(math.lcm(int(one * scale), int(other * scale))) / scale
 
 
+def whole(quantity: Decimal, step: Decimal) -> Decimal:
+    """Round towards zero to a step, written with the step's own digits: the venue reads them."""
+    return quantity // step * step
+
+
 def stressed(notional: Decimal, margin_rate: Decimal, shock: Decimal) -> Decimal:
     """What the derivative leg of a pair asks when the price moves against it by `shock`: its loss and its margin then.
 
