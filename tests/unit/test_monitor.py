@@ -1,0 +1,238 @@
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+import hean.messages
+from hean.component import says, takes
+from hean.messages import (
+    CapitalAllocated,
+    Discrepancy,
+    DiscrepancyKind,
+    EquityChanged,
+    ErrorReported,
+    Fact,
+    FeedLive,
+    FeedStale,
+    FundingSettled,
+    InterestCharged,
+    KillSwitchTripped,
+    Liquidity,
+    NodeFailed,
+    NodeStarted,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExpired,
+    OrderFact,
+    OrderFilled,
+    OrderOutcomeUnknown,
+    OrderRejected,
+    OrderSubmitted,
+    PairFinished,
+    PositionChanged,
+    ProcessFinished,
+    ProcessStarted,
+    ReconcileCompleted,
+    Severity,
+    Side,
+    SignalRefused,
+    TradingState,
+    TradingStateChanged,
+    Wake,
+)
+from hean.monitor import CURVE_KEPT, RECENT_KEPT, REMEMBERED, STATUS, Monitor, MonitorState, Status
+
+PERP = "BTCUSDT-LINEAR.BYBIT"
+SECOND = 1_000_000_000
+
+
+def heard(*messages, now=SECOND):
+    monitor = Monitor()
+    for message in messages:
+        assert list(monitor.handle(message, now)) == []
+    return monitor
+
+
+def filled(name="o", trade="t", quantity="0.5", price="100", fee="0.03"):
+    return OrderFilled(
+        name,
+        "a",
+        PERP,
+        trade,
+        Side.BUY,
+        Decimal(quantity),
+        Decimal(price),
+        Decimal(fee),
+        "USDT",
+        Liquidity.MAKER,
+        None,
+        "",
+        0,
+    )
+
+
+SUBMITTED = OrderSubmitted("o", "a", PERP)
+ACCEPTED = OrderAccepted("o", "a", PERP, "v")
+UNKNOWN = OrderOutcomeUnknown("o", "a", PERP, "timeout")
+REJECTED = OrderRejected("o", "a", PERP, "no")
+CANCELED = OrderCanceled("o", "a", PERP, "asked")
+EXPIRED = OrderExpired("o", "a", PERP, "remainder")
+
+
+def test_what_was_never_said_is_unknown_and_not_nought():
+    monitor = Monitor()
+
+    assert monitor.state == MonitorState()
+    assert monitor.state.equity is None
+    assert monitor.state.trading is None
+    assert monitor.state.reconciliation.ts_success is None
+    assert monitor.reconcile_lag_s(SECOND) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "waiting"),
+    [
+        ([SUBMITTED], "submitted", True),
+        ([SUBMITTED, ACCEPTED], "accepted", True),
+        ([SUBMITTED, UNKNOWN], "unknown", True),
+        ([UNKNOWN, ACCEPTED], "accepted", True),
+        ([ACCEPTED, SUBMITTED], "accepted", True),
+        ([ACCEPTED, filled()], "filled", False),
+        ([filled(), ACCEPTED], "filled", False),
+        ([SUBMITTED, REJECTED], "rejected", False),
+        ([filled(), EXPIRED], "expired", False),
+        ([CANCELED, filled()], "canceled", False),
+        ([CANCELED, ACCEPTED], "canceled", False),
+    ],
+)
+def test_the_latest_word_about_an_order_wins_in_whatever_order_it_comes(facts, status, waiting):
+    state = heard(*facts).state
+    orders = state.waiting_orders if waiting else state.recent_orders
+
+    assert {name: order.status for name, order in orders.items()} == {"o": status}
+    assert len(state.waiting_orders) + len(state.recent_orders) == 1
+
+
+def test_what_venue_and_broker_both_say_is_counted_once():
+    monitor = heard(SUBMITTED, ACCEPTED, ACCEPTED, filled(), filled(), filled(trade="t2"), CANCELED, CANCELED)
+    seen = monitor.state.strategies["a"]
+
+    assert seen.orders == {"submitted": 1, "accepted": 1, "filled": 1, "canceled": 1}
+    assert (seen.trades, seen.turnover, seen.fees) == (2, Decimal(100), {"USDT": Decimal("0.06")})
+    assert monitor.state.recent_orders["o"].filled == Decimal(1)
+
+
+def test_every_order_fact_has_a_status():
+    assert set(STATUS) == set(OrderFact.__subclasses__())
+
+
+def test_refusals_are_counted_by_rule_with_the_last_figures():
+    refused = [SignalRefused("a", PERP, "gross", measured, "2.0") for measured in ("2.1", "2.3")]
+    seen = heard(*refused, SignalRefused("a", PERP, "stale", "9 s", "5 s")).state.strategies["a"]
+
+    assert {rule: (one.count, one.measured) for rule, one in seen.refusals.items()} == {
+        "gross": (2, "2.3"),
+        "stale": (1, "9 s"),
+    }
+
+
+def test_the_funnel_goes_from_refused_to_traded():
+    monitor = heard(SignalRefused("a", PERP, "gross", "", ""), SUBMITTED, filled())
+
+    funnel = monitor.funnel("a")
+    assert (funnel["refused"], funnel["submitted"], funnel["filled"], funnel["rejected"]) == (1, 1, 1, 0)
+    assert set(monitor.funnel("nobody").values()) == {0}
+    assert list(funnel)[1:] == list(Status)
+
+
+def test_money():
+    state = heard(
+        PositionChanged("a", PERP, Decimal(1), Decimal(0), Decimal(100)),
+        EquityChanged(Decimal(1000), marks_known=True),
+        FundingSettled("f1", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("0.5"), 0),
+        FundingSettled("f1", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("0.5"), 0),
+        FundingSettled("f2", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("-0.2"), 0),
+        InterestCharged("USDT", Decimal(5), Decimal("0.1"), 0),
+        CapitalAllocated("a", Decimal("0.4")),
+        PairFinished("p", "a", "unwound", ""),
+    ).state
+
+    assert state.strategies["a"].positions[PERP].quantity == 1
+    assert (state.equity.equity, state.equity.ts) == (1000, SECOND)
+    assert state.funding == {PERP: Decimal("0.3")}
+    assert state.interest == {"USDT": Decimal("0.1")}
+    assert state.strategies["a"].share == Decimal("0.4")
+    assert state.strategies["a"].pairs == {"unwound": 1}
+
+
+def test_the_kill_switch_stays_pulled_until_trading_goes_on():
+    tripped = KillSwitchTripped("drawdown", "11 %", "10 %")
+    halted = TradingStateChanged(TradingState.HALTED, "drawdown")
+    monitor = heard(tripped, halted)
+    assert monitor.state.tripped.cause == "drawdown"
+
+    monitor.handle(TradingStateChanged(TradingState.ACTIVE, "reset"), SECOND)
+    assert monitor.state.tripped is None
+
+
+def test_the_lag_is_since_the_last_success_or_since_the_start():
+    monitor = heard(NodeStarted("risk"), now=10 * SECOND)
+    assert monitor.reconcile_lag_s(40 * SECOND) == 30
+
+    monitor.handle(ReconcileCompleted(1, 0, flat=True), 35 * SECOND)
+    assert monitor.reconcile_lag_s(40 * SECOND) == 5
+
+
+def test_discrepancies_stand_until_a_clean_comparison():
+    found = Discrepancy(DiscrepancyKind.QUANTITY, Severity.HIGH, PERP, "1", "2")
+    monitor = heard(found, ReconcileCompleted(1, 1, flat=False))
+    assert [one.theirs for one in monitor.state.reconciliation.last.values()] == ["2"]
+
+    monitor.handle(ReconcileCompleted(2, 0, flat=False), SECOND)
+    assert monitor.state.reconciliation.last == {}
+
+
+def test_faults_and_lives():
+    state = heard(
+        NodeStarted("risk"),
+        NodeFailed("risk", "KeyError"),
+        NodeStarted("risk"),
+        NodeFailed("feed", "gone"),
+        ErrorReported("venue", "rate limit", "10006"),
+        ErrorReported("venue", "rate limit", "10018"),
+        FeedStale(PERP, 0),
+        FeedLive(PERP),
+        ProcessStarted("sweep", "r1"),
+        ProcessFinished("r1", "done"),
+    ).state
+
+    assert (state.nodes["risk"].starts, state.nodes["risk"].failures, state.nodes["risk"].failure) == (2, 1, "")
+    assert state.nodes["feed"].failure == "gone"
+    assert (state.errors["venue"]["rate limit"].count, state.errors["venue"]["rate limit"].detail) == (2, "10018")
+    assert state.feeds[PERP].live
+    assert (state.processes["r1"].process, state.processes["r1"].outcome) == ("sweep", "done")
+
+
+def test_memory_is_bounded():
+    monitor = Monitor()
+    for number in range(2 * CURVE_KEPT):
+        monitor.handle(EquityChanged(Decimal(number), marks_known=True), number)
+    for number in range(RECENT_KEPT + 10):
+        monitor.handle(OrderCanceled(str(number), "a", PERP, ""), number)
+    state = monitor.state
+
+    assert len(state.curve) <= CURVE_KEPT
+    assert (state.curve[0].ts, state.curve[-1].ts) == (0, 2 * CURVE_KEPT - 1)
+    assert all(one.ts < other.ts for one, other in zip(state.curve, state.curve[1:], strict=False))
+    assert len(state.recent_orders) == RECENT_KEPT
+    assert len(state.told) <= REMEMBERED
+
+
+def test_every_kind_of_fact_is_heard_and_the_state_can_be_read():
+    monitor = heard(SUBMITTED, filled(), NodeStarted("risk"), EquityChanged(Decimal(1), marks_known=False), Wake())
+
+    assert takes(Monitor) == {Fact}
+    assert says(Monitor) == frozenset()
+    assert monitor.state.facts["Wake"] == 1
+    assert issubclass(hean.messages.Wake, Fact)
+    assert msgspec.json.decode(msgspec.json.encode(monitor.state), type=MonitorState) == monitor.state
