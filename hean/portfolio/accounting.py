@@ -244,8 +244,12 @@ class Accountant:
                 book.profit.funding += rest
             ledger.constant += settled.amount
 
-    def interest(self, ledger: Ledger, charged: InterestCharged, marks: Mapping[str, float]) -> None:
-        """Divide interest by what each strategy owes; if none does, the one that holds most pays it."""
+    def interest(self, ledger: Ledger, charged: InterestCharged, marks: Mapping[str, float]) -> list[str]:
+        """Divide interest by what each strategy owes; if none does, the one that holds most pays it.
+
+        Returns:
+            Who paid.
+        """
         coin = charged.currency != self.currency
         account = INVENTORY if coin else CASH
         with localcontext(EXACT):
@@ -254,7 +258,8 @@ class Accountant:
                 for strategy, book in ledger.books.items()
                 if book.balance(charged.currency, account) < 0
             }
-            for strategy, amount in _in_proportion(charged.amount, owed or {self._largest(ledger, marks): PICO}, PICO):
+            weights = owed or {self._largest(ledger, marks): PICO}
+            for strategy, amount in _in_proportion(charged.amount, weights, PICO):
                 book = ledger.book(strategy)
                 if not coin:
                     book.profit.interest -= amount
@@ -268,6 +273,7 @@ class Accountant:
                         book.cost[instrument] -= value
                     ledger.exposure[instrument] = ledger.exposure.get(instrument, ZERO) - amount
                 book.post(charged.currency, account, INTEREST, amount)
+        return list(weights)
 
     # --- what the books say ---------------------------------------------------------------------
 

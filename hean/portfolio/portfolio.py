@@ -147,8 +147,11 @@ class Portfolio:
                 self.accountant.funding(state.ledger, message)
                 return (self._equity(),)
             case InterestCharged():
-                self.accountant.interest(state.ledger, message, state.marks)
-                return (self._equity(),)
+                payers = self.accountant.interest(state.ledger, message, state.marks)
+                if message.currency == self.config.currency:
+                    return (self._equity(),)
+                coin = self.accountant.spot(message.currency)
+                return (*[self._position(payer, coin) for payer in payers], self._equity())
             case NodeStarted():
                 return (*self._positions(), self._equity())
             case Wake():
@@ -221,6 +224,8 @@ class Portfolio:
             state.assumed[name] = None
         shares = self.accountant.fill(state.ledger, fill, state.marks)
         said: list[PositionChanged | EquityChanged] = [self._position(share.strategy, name) for share in shares]
+        if fill.fee_currency != self.config.currency and self.accountant.spot(fill.fee_currency) != name:
+            said += [self._position(share.strategy, self.accountant.spot(fill.fee_currency)) for share in shares]
         said.append(self._equity())
         return said
 

@@ -96,6 +96,16 @@ def test_interest_changes_equity():
     assert equities(tell(portfolio(), charged("0.25"))) == [D("999.75")]
 
 
+def test_interest_and_fees_in_coin_change_what_is_held_of_it():
+    held = portfolio()
+    tell(held, mark(100.0), mark(100.0, SPOT), fill(SPOT, "-1", "100"))
+
+    said = tell(held, charged("0.01", "BTC"))
+    assert [(one.strategy, one.quantity) for one in said[:-1]] == [("a", D("-1.01"))]
+    said = tell(held, fill(PERP, "1", "100", strategy="b", fee="0.02", fee_currency="BTC"))
+    assert [(one.instrument, one.quantity) for one in said[:-1]] == [(PERP, D(1)), (SPOT, D("-0.02"))]
+
+
 @pytest.mark.parametrize(
     ("price", "said"),
     [(102.49, []), (102.5, [D("1002.50")]), (97.51, []), (97.5, [D("997.50")])],
