@@ -183,6 +183,7 @@ class Tape:
         )
         self.size = sum(len(stream) for stream in self.streams)
         self._derived: dict[Hashable, Any] = {}
+        self._by_name = {(stream.kind, stream.instrument): stream for stream in self.streams}
         for index, stream in enumerate(self.streams):
             stream.index = index
         if len(self.streams) == 1:
@@ -225,10 +226,7 @@ class Tape:
         return self.ts_at(self.size - 1)
 
     def stream(self, kind: type[Observation], instrument: str) -> Stream | None:
-        for stream in self.streams:
-            if stream.kind is kind and stream.instrument == instrument:
-                return stream
-        return None
+        return self._by_name.get((kind, instrument))
 
     def until(self, ts: int) -> "Tape":
         """The same tape, ending with what was known at `ts`."""

@@ -91,12 +91,10 @@ class Player:
         ordered = sorted(watches.values(), key=lambda watch: roles.index(watch.host.node.role))
         for order, watch in enumerate(ordered):
             watch.order = order
-            if watch.skip is not None:
-                watch.host.before = self._catcher(watch)
+            watch.host.before = self._catcher(watch)
         for hearers in self._hearers:
             hearers.sort(key=lambda watch: watch.order)
         self._watches = ordered
-        self._watch_of = {watch.host: watch for watch in ordered}
 
     def tell(self, name: str, message: Message, now: int, *, source: str = "engine", seq: int = 0) -> None:
         """Tell a node something from outside: the engine's word."""
@@ -140,10 +138,16 @@ class Player:
             for watch in self._watches:
                 answer = watch.answer
                 if answer < 0:
-                    answer = self._search(watch, best)
-                    if answer < 0:
+                    start = watch.searched
+                    if start >= best:
                         continue
-                best = min(best, answer)
+                    answer = watch.ask(tape, start, best)
+                    if answer >= best:
+                        watch.searched = best
+                        continue
+                    watch.answer = watch.searched = answer
+                if answer < best:  # noqa: PLR1730 (a comparison costs a tenth of a call)
+                    best = answer
             if best < end and (wake is None or tape.ts_at(best) <= wake):
                 self._row(best)
             elif wake is not None:
@@ -153,19 +157,6 @@ class Player:
             self._settle()
         self.position = end
 
-    def _search(self, watch: _Watch, bound: int) -> int:
-        """A component's answer among the rows before `bound`; -1 when there is none."""
-        start = watch.searched
-        if start >= bound:
-            return -1
-        found = watch.ask(self._tape, start, bound)
-        if found >= bound:
-            watch.searched = bound
-            return -1
-        watch.searched = found
-        watch.answer = found
-        return found
-
     def _row(self, position: int) -> None:
         tape = self._tape
         stream, row = tape.at(position)
@@ -173,19 +164,19 @@ class Player:
         self.position = position
         envelope = None
         for watch in self._hearers[stream.index]:
-            if watch.answer != position and (watch.answer >= 0 or self._search(watch, position + 1) != position):
-                self._turn = watch.order
-                continue
-            self._turn = watch.order - 1
-            if watch.skip is not None and watch.cursor < position:
+            answer = watch.answer
+            if answer < 0 and watch.searched <= position:
+                answer = watch.ask(tape, watch.searched, position + 1)
+            self._turn = watch.order
+            if answer != position:
+                continue  # silent: folded when it is next told something
+            if watch.cursor < position and watch.skip is not None:
                 watch.skip(tape, watch.cursor, position)
             watch.cursor = position + 1
             if envelope is None:
                 envelope = Envelope("feed", position + 1, now, "", "", stream.message(row))
-            self._turn = watch.order
             self.deliveries += 1
             self._dispatcher.tell_host(watch.host, envelope, now)
-            self._forget()
         self.position = position + 1
         self._turn = -1
 
@@ -200,38 +191,33 @@ class Player:
                         break
                 else:
                     raise ContractError(f"{host.node.name} asks to be woken at {again} again and again")
-        self._forget()
 
     def _catcher(self, watch: _Watch) -> Callable[[Host], None]:
-        """What brings an observer up to the present before it is told anything."""
+        """What brings a component up to the present before it is told anything, and lets its answer die."""
+        tape = self._tape
 
         def catch_up(_: Host) -> None:
             limit = self.position + 1 if watch.order <= self._turn else self.position
-            if watch.cursor < limit:
-                watch.skip(self._tape, watch.cursor, limit)  # type: ignore[misc]
-                watch.cursor = limit
+            cursor = watch.cursor
+            if cursor < limit:
+                if watch.skip is not None:
+                    watch.skip(tape, cursor, limit)
+                watch.cursor = cursor = limit
+            watch.answer = -1
+            watch.searched = cursor
 
         return catch_up
 
-    def _forget(self) -> None:
-        """Let the answers of everyone who was told something die."""
-        for host in self._dispatcher.touched:
-            watch = self._watch_of.get(host)
-            if watch is not None:
-                watch.answer = -1
-                watch.searched = watch.cursor
-
     def _settle(self) -> None:
         """Ask everyone who was told something when to wake it next."""
-        self._forget()
         touched = self._dispatcher.touched
         for host in touched:
             host.touched = False
             at = host.component.wake_at()
-            if at is None:
-                self._wakes.pop(host, None)
-            else:
+            if at is not None:
                 self._wakes[host] = at
+            elif host in self._wakes:
+                del self._wakes[host]
         touched.clear()
 
 

@@ -179,6 +179,7 @@ class SimulatedVenue:
         self._behind: tuple[Tape, int] | None = None
         self._caught_up: set[str] = set()
         self._search: MarkSearch | None = None
+        self._shown_by: tuple[Tape, dict[str, list[Stream]]] | None = None
 
     @property
     def state(self) -> SimulatedVenueState:
@@ -938,26 +939,38 @@ class SimulatedVenue:
             self._caught_up.add(name)
             tape, stop = self._behind
             newest = -1
-            for kind in (MarkPrice, Trade, Quote, Bar, BarOpened):
-                stream = tape.stream(kind, name) if (name, kind) in self.watches else None
-                row = stream.rows_before(stop) - 1 if stream is not None else -1
-                if stream is None or row < 0:
+            for stream in self._streams(tape)[name]:
+                row = stream.rows_before(stop) - 1
+                if row < 0:
                     continue
-                if kind is BarOpened:
+                if stream.kind is BarOpened:
                     desk.ts_opened, desk.open = stream.ts.item(row), stream.columns["open"].item(row)
                     continue
-                if kind is Quote:
+                if stream.kind is Quote:
                     of = stream.columns
                     self._books[name].replace(
                         of["bid"].item(row), of["bid_size"].item(row), of["ask"].item(row), of["ask_size"].item(row)
                     )
-                if kind is Trade and self.tiers[name] is Tier.BOOK:
-                    continue
                 position = stream.position(row)
                 if position > newest:
                     newest = position
                     desk.price = _price_of(stream, row)
         return desk
+
+    def _streams(self, tape: Tape) -> dict[str, list[Stream]]:
+        """By instrument, the streams whose last row says where the market stands."""
+        if self._shown_by is None or self._shown_by[0] is not tape:
+            found = {
+                name: [
+                    stream
+                    for kind in (MarkPrice, Trade, Quote, Bar, BarOpened)
+                    if (name, kind) in self.watches and not (kind is Trade and tier is Tier.BOOK)
+                    if (stream := tape.stream(kind, name)) is not None
+                ]
+                for name, tier in self.tiers.items()
+            }
+            self._shown_by = tape, found
+        return self._shown_by[1]
 
 
 def _price_of(stream: Stream, row: int) -> float:
