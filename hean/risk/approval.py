@@ -219,7 +219,9 @@ class Approver:
     # --- both -----------------------------------------------------------------------------------
 
     def _quantity(self, state: RiskState, signal: Signal, place: Place, step: Decimal) -> Refusal | Decimal:
-        refusal = limits.price_collar(place.leg.price, None, 0) or limits.unknown_equity(state.equity)
+        if not place.price:
+            return Refusal(Rule.PRICE_COLLAR, f"{place.leg.price:g}", f"above a tick of {place.instrument.tick:f}")
+        refusal = limits.unknown_equity(state.equity)
         if refusal is not None:
             return refusal
         found = size(

@@ -63,8 +63,11 @@ class Slot(Struct):
             self.positions += 1
 
     def settle(self) -> bool:
-        """Let go of what was reserved if nothing is under way; say whether so."""
-        settled = not (self.orders or self.pair or self.fills > self.positions)
+        """Let go of what was reserved if nothing is under way; say whether so.
+
+        A position that has reached its target answers every fill, however many it was said for.
+        """
+        settled = not (self.orders or self.pair) and (self.fills <= self.positions or self.held == self.target)
         if settled:
             self.target = self.held
             self.fills = self.positions = 0

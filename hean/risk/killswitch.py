@@ -97,7 +97,7 @@ class KillSwitch:
             state.drawdown = Decimal(0)
         else:
             self._smooth(now)
-            state.drawdown = (state.high_water - equity) / state.high_water
+            state.drawdown = (state.high_water - equity) / state.high_water if state.high_water > 0 else Decimal(1)
         return self._judge(now, confirmable=True)
 
     def check(self, now: int, *, confirmable: bool) -> Trip | None:

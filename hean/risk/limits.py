@@ -10,7 +10,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from hean.instruments import Instrument
-from hean.messages import Side, TradingState
+from hean.messages import Bracket, Side, TradingState
 
 
 class Rule(enum.StrEnum):
@@ -19,6 +19,7 @@ class Rule(enum.StrEnum):
     UNKNOWN_STRATEGY = "UNKNOWN_STRATEGY"
     UNKNOWN_INSTRUMENT = "UNKNOWN_INSTRUMENT"
     SAME_INSTRUMENT = "SAME_INSTRUMENT"
+    WEIGHT = "WEIGHT"
     SPOT_SHORT = "SPOT_SHORT"
     TRADING_STATE = "TRADING_STATE"
     STALE_PRICE = "STALE_PRICE"
@@ -67,6 +68,11 @@ def stale_price(age: int, limit: int) -> Refusal | None:
     if 0 <= age <= limit:
         return None
     return Refusal(Rule.STALE_PRICE, f"{age / 1e9:.3f} s old", f"{limit / 1e9:.3f} s")
+
+
+def weight(value: float) -> Refusal | None:
+    """A weight beyond 1 would be more than the sizer allows."""
+    return None if -1 <= value <= 1 else Refusal(Rule.WEIGHT, f"{value:g}", "from -1 to 1")
 
 
 def stale_feed(instrument: str, stale: dict[str, int]) -> Refusal | None:
@@ -119,6 +125,13 @@ def bracket_side(side: Side, price: Decimal, stop: Decimal, target: Decimal | No
     if side * (price - stop) > 0 and stop > 0 and (target is None or side * (target - price) > 0):
         return None
     return Refusal(Rule.BRACKET, f"stop {stop:f}, target {target}", f"either side of {price:f}, {side.name.lower()}")
+
+
+def bracket_prices(bracket: Bracket) -> Refusal | None:
+    """Whether both are prices at all."""
+    if 0 < bracket.stop < math.inf and (bracket.target is None or 0 < bracket.target < math.inf):
+        return None
+    return Refusal(Rule.BRACKET, f"stop {bracket.stop}, target {bracket.target}", "above 0")
 
 
 # --- the venue's rules --------------------------------------------------------------------------

@@ -237,9 +237,12 @@ class RiskManager:
         for leg in legs:
             if leg.instrument not in self._instruments:
                 return Refusal(Rule.UNKNOWN_INSTRUMENT, leg.instrument, "an instrument whose rules are known")
+            refusal = limits.weight(leg.weight)
+            if refusal is not None:
+                return refusal
         if len(legs) > 1 and len({leg.instrument for leg in legs}) < len(legs):
             return Refusal(Rule.SAME_INSTRUMENT, legs[0].instrument, "one leg per instrument")
-        return None
+        return None if signal.bracket is None else limits.bracket_prices(signal.bracket)
 
     def _place(self, signal: Signal, leg: Leg) -> Place:
         instrument = self._instruments[leg.instrument]
