@@ -1,6 +1,5 @@
 """The newest rows of one stream, as columns, whether they were told one by one or lie on a tape."""
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -125,7 +124,7 @@ class History:
 
     @property
     def last_ts(self) -> int:
-        return operator.index((self._stamps if self._stream is None else self._stream.ts).item(self._stop - 1))
+        return int((self._stamps if self._stream is None else self._stream.ts).item(self._stop - 1))
 
     def rows(self) -> Rows:
         """All that is held, as plain lists."""
