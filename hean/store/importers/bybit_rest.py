@@ -23,7 +23,7 @@ def claims(found: Found) -> bool:
 
 def read(found: Found) -> ImportBatch:
     """Read one answer; which endpoint gave it is told by its rows."""
-    answer = found.json(found.content.decode("utf-8-sig"))
+    answer = found.json(found.text)
     if not isinstance(answer, dict) or answer.get("retCode") != 0:
         found.refuse("is not a successful answer: retCode is not 0", remedy="ask Bybit again")
     result = answer.get("result")

@@ -19,6 +19,7 @@ EXPECTS = "BASE_QUOTE-5m.feather, or futures/BASE_QUOTE_SETTLE-8h-funding_rate.f
 _FILE = re.compile(
     r"(?P<base>[A-Z0-9]+)_(?P<quote>[A-Z0-9]+)(?:_(?P<settle>[A-Z0-9]+))?-(?P<interval>\d+[mhd])(?:-(?P<what>[a-z_]+))?\.feather"
 )
+_COLUMNS = ["date", "open", "high", "low", "close", "volume"]
 _KINDS = {"futures": "bar", "mark": "mark", "index": "index", "premium_index": "premium"}
 
 
@@ -31,14 +32,7 @@ def read(found: Found) -> ImportBatch:
     named = _FILE.fullmatch(found.name)
     if named is None:
         found.refuse("is not named as freqtrade names its files", remedy=EXPECTS)
-    try:
-        rows = pl.from_arrow(feather.read_table(io.BytesIO(found.raw)))
-    except (pa.ArrowException, pl.exceptions.PolarsError) as damage:
-        found.refuse(f"is no feather file: {damage}", remedy="fetch the file again")
-    if not isinstance(rows, pl.DataFrame) or not isinstance(rows.schema.get("date"), pl.Datetime):
-        found.refuse("has no column `date` of times", remedy=EXPECTS)
-    if rows.schema["date"].time_zone != "UTC":  # type: ignore[attr-defined]  # a Datetime, just checked
-        found.refuse("has a `date` that is not in UTC", remedy=EXPECTS)
+    rows = _table(found)
     rows = rows.with_columns(pl.col("date").dt.timestamp("ns").alias("ts_event")).with_row_index("row", offset=1)
     instrument = instrument_id(
         named["base"] + named["quote"], _category(named["quote"], named["settle"]), found.venue()
@@ -52,6 +46,21 @@ def read(found: Found) -> ImportBatch:
     note = "the last bar may still have been open and was left out"
     kind_name = f"{_KINDS[what] if what is not None else 'bar'}-{named['interval']}"
     return found.batch(NAME, [incoming(found, kind_name, instrument, rows.head(-1))], note=note)
+
+
+def _table(found: Found) -> pl.DataFrame:
+    try:
+        read = feather.read_table(io.BytesIO(found.raw), columns=list(_COLUMNS))
+        # Polars panics on text that is no UTF-8, of which the metadata has some that nobody needs.
+        read = read.select(_COLUMNS).replace_schema_metadata(None)
+        read.validate(full=True)
+        rows = pl.from_arrow(read)
+    except (pa.ArrowException, pl.exceptions.PolarsError, KeyError, UnicodeDecodeError, OSError) as damage:
+        found.refuse(f"is not a table of {', '.join(_COLUMNS)}: {damage}", remedy=EXPECTS)
+    stamp = rows.schema["date"] if isinstance(rows, pl.DataFrame) else None
+    if not isinstance(rows, pl.DataFrame) or not isinstance(stamp, pl.Datetime) or stamp.time_zone != "UTC":
+        found.refuse("has a `date` that is no time in UTC", remedy=EXPECTS)
+    return rows.with_columns(pl.col(name).cast(pl.Float64, strict=False) for name in _COLUMNS[1:])
 
 
 def _category(quote: str, settle: str | None) -> Category:

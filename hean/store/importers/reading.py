@@ -158,17 +158,25 @@ class Found:
             )
         return Category(said)
 
+    @property
+    def text(self) -> str:
+        """The content as text.
+
+        Raises:
+            DataError: It is none.
+        """
+        try:
+            return self.content.decode("utf-8-sig")
+        except UnicodeDecodeError as damage:
+            self.refuse(f"is no text: {damage.reason}", remedy="fetch the file again")
+
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield line number, from 1, and text of every line that is not blank.
 
         Raises:
             DataError: The content is no text.
         """
-        try:
-            text = self.content.decode("utf-8-sig")
-        except UnicodeDecodeError as damage:
-            self.refuse(f"is no text: {damage.reason}", remedy="fetch the file again")
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(self.text.splitlines(), start=1):
             if line.strip():
                 yield number, line
 
