@@ -8,7 +8,7 @@ from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
 from hean.instruments import Instrument
-from hean.market.quiet import MarkSearch, price_of
+from hean.market.quiet import SLACK, MarkSearch, price_of
 from hean.messages import (
     Bar,
     EquityChanged,
@@ -30,7 +30,6 @@ from hean.tape import Tape
 DAY = 86_400_000_000_000
 REMEMBERED = 10_000
 _ENTRY = Context(prec=16)
-_SLACK = 1e-10
 FAR = 1e300
 """Further than any equity; JSON has no infinity."""
 
@@ -262,7 +261,7 @@ class Portfolio:
             size = abs(constant)
             for name, slope in slopes.items():
                 size += abs(slope * marks[name])
-            reach = abs(said) * self._step - _SLACK * size
+            reach = abs(said) * self._step - SLACK * size
             fence.low = said - reach
             fence.high = said + reach
 
