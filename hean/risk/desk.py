@@ -17,7 +17,7 @@ from hean.messages import (
     TimeInForce,
 )
 from hean.risk.config import RiskConfig, exact
-from hean.risk.exposure import Order, Slot
+from hean.risk.exposure import ZERO, Order, Slot
 from hean.risk.memory import DecisionMemory
 from hean.risk.sizing import whole
 from hean.risk.state import RiskState, Seen
@@ -62,10 +62,10 @@ class Desk:
         """Sell or buy back part of what is held, in as many orders as the venue's largest asks for."""
         side = Side.SELL if slot.held > 0 else Side.BUY
         instrument = self._instruments.get(slot.instrument)
-        most = whole(instrument.max_market_quantity, instrument.step) if instrument is not None else quantity
+        most = whole(instrument.max_market_quantity, instrument.step) if instrument is not None else ZERO
         spot = instrument is not None and instrument.is_spot
         while quantity > 0:
-            part = min(quantity, most)
+            part = min(quantity, most or quantity)
             yield self.order(slot, side, part, reduce_only=not spot, bracket=None)
             quantity -= part
 
@@ -98,7 +98,7 @@ class Desk:
         legs = []
         for slot, side, quantity in (lead, hedge):
             slot.pair = pair_id
-            slot.target = side * quantity if opening else Decimal(0)
+            slot.target = side * quantity if opening else ZERO
             slot.revalue()
             legs.append(PairLeg(slot.instrument, side, quantity, slot.price))
         return SubmitPair(

@@ -25,11 +25,12 @@ class Order(Struct):
 
 
 class Slot(Struct):
-    """One strategy in one instrument. Quantities are signed, in base units; `price` is the last heard, in quote.
+    """One strategy in one instrument. Quantities are signed, in base units.
 
-    `orders` counts ours that have not ended, `pair` names the pair at work here. `fills` and `positions` count what was
-    heard since the slot was last settled: each fill is followed, or preceded, by the position it makes.
-    `stress` is what a pair's leg would ask for after a shock. `leave` is a wish to be flat that waits for what is under way.
+    `price` is the last that this strategy named or traded at, in quote. `orders` counts ours that have not ended, `pair`
+    names the pair at work here. `fills` and `positions` count what was heard since the slot was last settled: each fill is
+    followed, or preceded, by the position it makes. `stress` is what a pair's leg would ask for after a shock. `leave` is
+    a wish to be flat that waits for what is under way.
     """
 
     strategy: str

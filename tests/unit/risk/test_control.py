@@ -16,8 +16,10 @@ from hean.messages import (
     FeedStale,
     KillSwitchReset,
     KillSwitchTripped,
+    Liquidity,
     NodeFailed,
     OrderExpired,
+    OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
     PairFinished,
@@ -37,7 +39,7 @@ from hean.messages import (
 from hean.risk.manager import RiskManager
 from hean.risk.sizing import FixedNotional
 from hean.risk.state import RiskState
-from tests.unit.risk.story import ETH, INSTRUMENTS, LOOSE, PERP, SECOND, Told, fall, orders, rules, two
+from tests.unit.risk.story import ETH, INSTRUMENTS, LOOSE, PERP, SECOND, SPOT, Told, fall, orders, rules, two
 
 
 def test_a_kill_flattens_pairs_as_pairs_and_the_rest_by_itself():
@@ -336,3 +338,30 @@ def test_its_state_can_be_written_down_after_any_sentence_and_the_story_goes_on_
         told.manager.state = kept
 
     assert heard == wanted
+
+
+def test_a_fee_paid_in_coin_is_counted_once_in_an_outcome():
+    told = Told()
+    (order,) = told.want(1.0, instruments=(SPOT,), context="trend")
+    fill = OrderFilled(
+        client_order_id=order.client_order_id,
+        strategy="impulse",
+        instrument=SPOT,
+        trade_id="1",
+        side=Side.BUY,
+        quantity=Decimal("0.020000"),
+        price=Decimal(50_000),
+        fee=Decimal("0.00002"),
+        fee_currency="BTC",
+        liquidity=Liquidity.TAKER,
+        reference=None,
+        exit="",
+        ts_event=told.now,
+    )
+    told.say(fill)
+    told.hold(SPOT, "0.019980")
+    (order,) = told.want(0.0, instruments=(SPOT,))
+    told.fill(order)
+
+    # A fee of 0.00002 coins, 1 in quote, on 1,000 entered: ten basis points.
+    assert told.manager.state.memory.cells["impulse|trend"].total == pytest.approx(-10)

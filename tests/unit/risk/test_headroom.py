@@ -4,9 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hean.messages import (
+    CapitalAllocated,
     EquityChanged,
     OrderExpired,
     OrderOutcomeUnknown,
+    ReconcileCompleted,
     SubmitOrder,
     Wake,
 )
@@ -118,3 +120,33 @@ def test_whatever_the_order_of_events_the_gross_limit_holds(data):
             for name, quantity in held.items()
         )
         assert worst * 50_000 <= 10_000
+
+
+def test_one_position_may_answer_several_fills():
+    told = Told()
+    (order,) = told.want(1.0)
+    told.fill(order, "0.012", settle=False)
+    told.fill(order, "0.008", settle=False)
+    told.hold(PERP, "0.020")
+
+    assert not told.manager.state.slots["impulse"][PERP].pending
+
+
+def test_a_clean_comparison_releases_a_fill_whose_position_was_never_heard():
+    told = Told()
+    (order,) = told.want(1.0)
+    told.fill(order, settle=False)
+    assert rules(told.want(-1.0)) == ["ORDER_PENDING"]
+
+    told.say(ReconcileCompleted(1, 0, flat=False))
+
+    assert orders(told.want(-1.0))
+
+
+def test_a_share_that_was_lowered_binds_at_once():
+    told = Told()
+    told.say(CapitalAllocated("impulse", Decimal("0.049")))
+
+    assert rules(told.want(1.0)) == ["STRATEGY_BUDGET"]
+    told.say(CapitalAllocated("impulse", Decimal("0.05")))
+    assert orders(told.want(1.0))
