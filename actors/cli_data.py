@@ -3,8 +3,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hean.errors import DataError, HeanError
+from actors.console import people, saying_errors
+from hean.errors import DataError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from hean.store.catalog import Catalog, Committed, Series
     from hean.store.importers import Outcome
 
@@ -31,6 +29,9 @@ CatalogPath = Annotated[
     Path, typer.Option("--catalog", envvar="HEAN_CATALOG", help="Directory of the catalog; made if it is not there.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Symbols = Annotated[
+    str | None, typer.Option("--symbols", help="Symbols, divided by commas, instead of one by one.", show_default=False)
+]
 _DEFAULT = Path("catalog")
 _LISTED = 20
 
@@ -41,25 +42,6 @@ class Market(StrEnum):
     SPOT = "spot"
     LINEAR = "linear"
     INVERSE = "inverse"
-
-
-def _people() -> "Console":
-    from rich.console import Console
-
-    wide = None if sys.stderr.isatty() else 200
-    return Console(stderr=True, width=wide, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _saying_errors(*, as_json: bool) -> Iterator[None]:
-    """Turn what HEAN refuses into one line and status 1."""
-    try:
-        yield
-    except HeanError as refusal:
-        _people().print(f"hean: {refusal}", style="red", markup=False)
-        if as_json:
-            typer.echo(json.dumps({"error": str(refusal), "type": type(refusal).__name__}))
-        raise typer.Exit(code=1) from None
 
 
 @data_app.command("import")
@@ -93,7 +75,7 @@ def import_(
 
         hean data import BTCUSDT_1m.csv --venue bybit --market linear
     """
-    with _saying_errors(as_json=as_json):
+    with saying_errors(as_json=as_json):
         from rich.progress import track
 
         from hean.instruments import Category
@@ -107,12 +89,12 @@ def import_(
             allow_gaps=allow_gaps,
         )
         store = Catalog(catalog)
-        people = _people()
+        shown = people()
         own = catalog.resolve()
         files = [file for file in files_under(paths) if own not in file.resolve().parents]
         outcomes = [
             import_file(store, file, hints)
-            for file in track(files, description="importing", console=people, transient=True)
+            for file in track(files, description="importing", console=shown, transient=True)
         ]
         named = {str(path) for path in paths}
         _tell_import(store, outcomes, named=named, as_json=as_json)
@@ -134,7 +116,7 @@ def list_(
 
         hean data list --json | jq '.series[] | select(.synthetic)'
     """
-    with _saying_errors(as_json=as_json):
+    with saying_errors(as_json=as_json):
         from hean.store.catalog import Catalog
 
         series = Catalog(catalog).series()
@@ -153,16 +135,21 @@ def list_(
 @data_app.command()
 def download(
     instruments: Annotated[
-        list[str], typer.Argument(help="Such as BTCUSDT-LINEAR.BYBIT or BTCUSDT-SPOT.BYBIT; BTCUSDT means linear.")
-    ],
-    start: Annotated[str, typer.Option(help="First day or time, UTC: 2025-06-01 or 2025-06-01T12:00.")],
+        list[str] | None, typer.Argument(help="Symbols such as BTCUSDT, or instruments such as BTCUSDT-SPOT.BYBIT.")
+    ] = None,
+    symbols: Symbols = None,
+    market: Annotated[Market, typer.Option(help="Market of plain symbols.")] = Market.LINEAR,
+    start: Annotated[
+        str | None,
+        typer.Option(help="First day or time, UTC: 2025-06-01 or 2025-06-01T12:00.", show_default=False),
+    ] = None,
     end: Annotated[
         str | None, typer.Option(help="The time it ends before, UTC; now, if left out.", show_default=False)
     ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="bar-1m, mark-1h, index-5m, premium-1m, funding, …; may be given more than once. [default: bar-1m]",
+            help="bar-1m, mark-1h, index-5m, premium-1m, funding, rules, …; may be given more than once. [default: bar-1m]",
             show_default=False,
         ),
     ] = None,
@@ -181,10 +168,19 @@ def download(
         hean data download BTCUSDT --start 2025-06-01 --end 2025-07-01
 
         hean data download BTCUSDT ETHUSDT --kind bar-15m --kind mark-1h --kind funding --start 2024-01-01
+
+        hean data download --symbols BTCUSDT,SOLUSDT --market spot --kind rules
     """
-    since, until = _instant(start, "--start"), _instant(end, "--end") if end is not None else None
-    with _saying_errors(as_json=as_json):
-        import time  # noqa: TID251  # a downloader waits; only components may not
+    kinds = kind or ["bar-1m"]
+    if start is None and kinds != ["rules"]:
+        raise typer.BadParameter("say from when", param_hint="--start")
+    since = _instant(start, "--start") if start is not None else 0
+    until = _instant(end, "--end") if end is not None else None
+    names = [_full_name(name, market) for name in _named(instruments, symbols)]
+    if not names:
+        raise typer.BadParameter("name at least one", param_hint="INSTRUMENTS")
+    with saying_errors(as_json=as_json):
+        import time  # a downloader waits; only components may not
 
         from rich.progress import Progress
 
@@ -200,9 +196,9 @@ def download(
             raise DataError("there is nothing between --start and --end", remedy="let --start lie before --end and now")
         store = Catalog(catalog)
         added: list[Committed] = []
-        with Progress(console=_people(), transient=True) as progress:
-            for instrument in (_full_name(name) for name in instruments):
-                for kind_name in kind or ["bar-1m"]:
+        with Progress(console=people(), transient=True) as progress:
+            for instrument in names:
+                for kind_name in kinds:
                     shown = progress.add_task(f"{kind_name} {instrument}", total=None)
                     on = _advance(progress.update, shown)
                     added.append(fetch(history, store, kind_name, instrument, start=since, end=until, progress=on))
@@ -211,7 +207,10 @@ def download(
 
 @data_app.command()
 def generate(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Symbols to make up. [default: BTCUSDT ETHUSDT]")] = None,
+    instruments: Annotated[
+        list[str] | None, typer.Argument(metavar="[SYMBOLS]...", help="Symbols to make up. [default: BTCUSDT ETHUSDT]")
+    ] = None,
+    symbols: Symbols = None,
     start: Annotated[str, typer.Option(help="First day, UTC.")] = "2025-01-01",
     days: Annotated[int, typer.Option(help="How many days.", min=1)] = 30,
     seed: Annotated[int, typer.Option(help="The same seed makes the same market.", min=0)] = 1,
@@ -232,12 +231,12 @@ def generate(
         hean data generate BTCUSDT SOLUSDT --days 90 --seed 7 --trades
     """
     since = _instant(start, "--start")
-    with _saying_errors(as_json=as_json):
+    with saying_errors(as_json=as_json):
         from hean.store.catalog import Catalog
         from hean.store.synthetic import SyntheticMarket
         from hean.store.synthetic import generate as make_up
 
-        names = tuple(symbols or ("BTCUSDT", "ETHUSDT"))
+        names = tuple(_named(instruments, symbols)) or ("BTCUSDT", "ETHUSDT")
         market = SyntheticMarket(symbols=names, start=since, days=days, seed=seed, interval=interval, trades=trades)
         store = Catalog(catalog)
         _tell_added(store, [store.commit(batch) for batch in make_up(market)], as_json=as_json)
@@ -273,7 +272,7 @@ def _tell_import(catalog: "Catalog", outcomes: "Sequence[Outcome]", *, named: se
         if not outcomes:
             typer.echo("no files there")
     if refused:
-        _people().print(f"hean: {len(refused)} of {len(outcomes)} files were not imported", style="red")
+        people().print(f"hean: {len(refused)} of {len(outcomes)} files were not imported", style="red")
         raise typer.Exit(code=1)
 
 
@@ -321,11 +320,16 @@ def _tell_added(catalog: "Catalog", committed: "Sequence[Committed]", *, as_json
         for (kind, instrument), rows in one.added.items()
     ]
     if as_json:
-        typer.echo(json.dumps({"catalog": str(catalog.root), "added": added}))
+        typer.echo(
+            json.dumps({"catalog": str(catalog.root), "added": added, "rules": sum(one.rules for one in committed)})
+        )
         return
     for one in added:
         typer.echo(f"added {one['rows']:,} {one['kind']} of {one['instrument']}")
-    if not any(one["rows"] for one in added):
+    rules = sum(one.rules for one in committed)
+    if rules:
+        typer.echo(f"recorded the rules of {rules} instruments")
+    if not rules and not any(one["rows"] for one in added):
         typer.echo("everything was there already")
 
 
@@ -383,8 +387,13 @@ def _as_object(series: "Series") -> dict[str, Any]:
     return told | {"rows": series.rows, "first_ts": series.first_ts, "last_ts": series.last_ts}
 
 
-def _full_name(name: str) -> str:
-    return name if "-" in name else f"{name.upper()}-LINEAR.BYBIT"
+def _named(one_by_one: list[str] | None, divided_by_commas: str | None) -> list[str]:
+    told = [*(one_by_one or ()), *(divided_by_commas or "").split(",")]
+    return list(dict.fromkeys(name.strip().upper() for name in told if name.strip()))
+
+
+def _full_name(name: str, market: Market) -> str:
+    return name if "-" in name else f"{name}-{market.upper()}.BYBIT"
 
 
 def _instant(text: str, option: str) -> int:

@@ -221,13 +221,12 @@ def download(
     end: int,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Committed:
-    """Fetch what the catalog lacks of a series, month by month, committing each; then its rules.
+    """Record an instrument's rules, then fetch what the catalog lacks of a series, month by month, committing each.
 
     Raises:
         DataError: Bybit refused or stayed silent, or what it sent is not fit for the catalog.
     """
     symbol, category, venue = split_id(instrument)
-    shape = kind(kind_name)
     if venue != "BYBIT":
         raise DataError(f"{instrument} is not of Bybit", remedy="the instrument must end in .BYBIT")
     added = 0
@@ -235,7 +234,10 @@ def download(
     if not rules:
         raise DataError(f"Bybit knows no {category.lower()} instrument {symbol}", remedy="check the symbol")
     asked = f"instruments-info {instrument}"
-    catalog.commit(ImportBatch(source=_source(asked, repr(rules)), rules=tuple(rules)))
+    recorded = catalog.commit(ImportBatch(source=_source(asked, repr(rules)), rules=tuple(rules)))
+    if kind_name == "rules":
+        return recorded
+    shape = kind(kind_name)
     months = list(_months(start, end))
     for done, (month_start, month_end) in enumerate(months, start=1):
         missing = _missing(
@@ -251,7 +253,7 @@ def download(
                 committed = _commit(catalog, kind_name, instrument, rows)
                 added += committed.rows
         progress(done, len(months))
-    return Committed(added={(kind_name, instrument): added}, rules=len(rules))
+    return Committed(added={(kind_name, instrument): added}, rules=recorded.rules)
 
 
 def _commit(catalog: Catalog, kind_name: str, instrument: str, rows: pl.DataFrame) -> Committed:

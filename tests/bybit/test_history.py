@@ -286,6 +286,17 @@ def test_the_command_downloads_and_tells_in_json(bybit, tmp_path):
     assert "everything was there already" in again.stdout
 
 
+def test_rules_alone_need_no_start(bybit, tmp_path):
+    where = ["--catalog", str(tmp_path / "c"), "--endpoint", bybit.url]
+    told = CliRunner().invoke(data_app, ["download", "--symbols", "btcusdt", "--kind", "rules", *where])
+    assert told.exit_code == 0, told.output
+    assert "recorded the rules of 1 instruments" in told.stdout
+    again = CliRunner().invoke(data_app, ["download", "BTCUSDT", "--kind", "rules", *where])
+    assert "everything was there already" in again.stdout
+    assert CliRunner().invoke(data_app, ["download", "BTCUSDT", *where]).exit_code == 2
+    assert CliRunner().invoke(data_app, ["download", "--start", "2025-06-01", *where]).exit_code == 2
+
+
 def test_the_command_says_what_is_wrong_in_one_line(bybit, tmp_path):
     where = ["--catalog", str(tmp_path / "c"), "--endpoint", bybit.url]
     told = CliRunner().invoke(

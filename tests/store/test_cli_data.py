@@ -136,6 +136,11 @@ def test_a_made_up_market_is_made_listed_and_made_again(where):
     assert "contradicts the catalog" in other.stderr
 
 
+def test_symbols_may_be_divided_by_commas(where):
+    made = runner.invoke(data_app, ["generate", "--symbols", "BTCUSDT, solusdt", "--days", "1", *where, "--json"])
+    assert {one["instrument"].split("-")[0] for one in json.loads(made.stdout)["added"]} == {"BTCUSDT", "SOLUSDT"}
+
+
 def test_the_catalog_may_be_named_by_the_environment(tmp_path):
     told = runner.invoke(
         data_app, ["generate", "BTCUSDT", "--days", "1"], env={"HEAN_CATALOG": str(tmp_path / "named")}
