@@ -104,7 +104,6 @@ def backtest(
 def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool, as_json: bool) -> None:
     import time
 
-    from hean.backtest.html import write_html
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from hean.backtest.report import as_json as json_of
@@ -123,6 +122,8 @@ def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool,
         )
     where = None
     if write:
+        from hean.backtest.html import write_html
+
         where = report if report is not None else Path("runs") / f"{result.result_hash[:16]}.html"
         where.parent.mkdir(parents=True, exist_ok=True)
         write_html(result, where)

@@ -56,7 +56,7 @@ class Dispatcher:
         log: Callable[[Envelope], None] | None = None,
     ) -> None:
         self._topology = topology
-        self._log = log
+        self.log = log
         self._queue: deque[tuple[Host, Envelope]] = deque()
         self.touched: list[Host] = []
         self.hosts = {
@@ -84,7 +84,7 @@ class Dispatcher:
     def tell_host(self, host: Host, envelope: Envelope, now: int) -> list[tuple[Node, Envelope]]:
         outward: list[tuple[Node, Envelope]] = []
         queue = self._queue
-        log = self._log
+        log = self.log
         touched = self.touched
         try:
             while True:
@@ -131,7 +131,7 @@ class Dispatcher:
             host = self.hosts.get(node.name)
             if host is None:
                 outward.append((node, only))
-            elif kind in self._takes[node.name]:
+            elif any(issubclass(kind, taken) for taken in self._takes[node.name]):
                 here.append((host, only is owner))
         plan.outward = tuple(outward)
         plan.rest = tuple(host for host, owned in here if not owned)

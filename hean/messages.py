@@ -259,6 +259,9 @@ class OrderFact(Fact, frozen=True):
 class OrderSubmitted(OrderFact, frozen=True):
     """The order has left us; nothing is known of it yet."""
 
+    side: Side
+    quantity: Decimal
+
 
 class OrderAccepted(OrderFact, frozen=True):
     """The venue has it, and it rests."""

@@ -156,6 +156,13 @@ class Player:
                 break
             self._settle()
         self.position = end
+        for watch in self._watches:
+            # Whoever looks at a state now sees it as of the end.
+            if watch.cursor < end:
+                if watch.skip is not None:
+                    watch.skip(tape, watch.cursor, end)
+                watch.cursor = end
+                watch.searched = max(watch.searched, end)
 
     def _row(self, position: int) -> None:
         tape = self._tape

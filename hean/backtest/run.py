@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from hean.messages import (
     StartTrading,
     Trade,
 )
-from hean.portfolio.accounting import Profit
+from hean.portfolio.accounting import EXACT, Profit
 from hean.settings import BacktestSettings
 from hean.store.catalog import Catalog
 from hean.tape import Floats, Ints, Tape
@@ -123,7 +123,8 @@ def summarise(
     equity = portfolio.state.ledger.equity(portfolio.state.marks)
     curve_ts, curve = equity_curve(settings.capital, market, log)
     dumped = settings.model_dump(mode="json")
-    total = _total([_pnl(profit) for profit in profits.values()])
+    with localcontext(EXACT):
+        total = _total([_pnl(profit) for profit in profits.values()])
     if total.net != equity - settings.capital:
         raise HeanError(
             f"the parts of the profit add up to {total.net}, and the equity changed by {equity - settings.capital}"
@@ -311,4 +312,3 @@ def _asked(component: Any, question: str, tape: Tape) -> tuple[Any, ...]:
 
 def _cents(x: float) -> Decimal:
     return Decimal(f"{x:.2f}")
-

@@ -169,7 +169,7 @@ class Broker:
             submit.time_in_force,
             submit.reference,
         )
-        submitted = OrderSubmitted(order.client_order_id, order.strategy, order.instrument)
+        submitted = OrderSubmitted(order.client_order_id, order.strategy, order.instrument, order.side, order.quantity)
         order.apply(submitted)
         self._state.open[order.client_order_id] = order
         yield submitted

@@ -12,11 +12,15 @@ ZERO = Decimal(0)
 
 
 class OwnOrder(Struct):
-    """An order we believe is open: what of it has filled, as told, and when it was last heard of."""
+    """An order we believe is open: what of it has filled, as told, and when it was last heard of.
+
+    `quantity` is None where the first word of it was not that we sent it.
+    """
 
     instrument: str
     filled: Decimal
     ts_heard: int
+    quantity: Decimal | None = None
 
 
 class Pair(Struct, frozen=True):

@@ -126,6 +126,9 @@ class Reconciler:
                 if order is not None:
                     order.filled += message.quantity
                     order.ts_heard = now
+                    if order.filled == order.quantity:
+                        del state.orders[message.client_order_id]
+                        state.closed[message.client_order_id] = now
             case OrderRejected() | OrderCanceled() | OrderExpired():
                 state.orders.pop(message.client_order_id, None)
                 state.closed[message.client_order_id] = now
@@ -153,7 +156,8 @@ class Reconciler:
         if message.client_order_id not in self.state.closed:
             order = self.state.orders.get(message.client_order_id)
             if order is None:
-                self.state.orders[message.client_order_id] = OwnOrder(message.instrument, ZERO, now)
+                sent = message.quantity if isinstance(message, OrderSubmitted) else None
+                self.state.orders[message.client_order_id] = OwnOrder(message.instrument, ZERO, now, sent)
             else:
                 order.ts_heard = now
 
@@ -222,12 +226,12 @@ class Reconciler:
         return max(last, order.ts_heard if order is not None else 0, state.closed.get(found.subject, 0))
 
     def _forget(self, theirs: AccountSnapshot) -> None:
-        """Drop what is over: ended orders no snapshot can show any more, and filled ones that are gone."""
+        """Drop what is over: ended orders no snapshot can show any more, and those of unknown size that filled and are gone."""
         state = self.state
         settled = theirs.ts_event - self._ns(self.config.grace_s)
         listed = {order.client_order_id for order in theirs.orders}
         for name, order in list(state.orders.items()):
-            if order.filled and name not in listed and order.ts_heard <= settled:
+            if order.quantity is None and order.filled and name not in listed and order.ts_heard <= settled:
                 del state.orders[name]
                 state.closed[name] = order.ts_heard
         horizon = theirs.ts_event - 10 * self._ns(self.config.every_s)

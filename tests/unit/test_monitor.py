@@ -71,7 +71,7 @@ def filled(name="o", trade="t", quantity="0.5", price="100", fee="0.03"):
     )
 
 
-SUBMITTED = OrderSubmitted("o", "a", PERP)
+SUBMITTED = OrderSubmitted("o", "a", PERP, Side.BUY, Decimal(1))
 ACCEPTED = OrderAccepted("o", "a", PERP, "v")
 UNKNOWN = OrderOutcomeUnknown("o", "a", PERP, "timeout")
 REJECTED = OrderRejected("o", "a", PERP, "no")

@@ -149,11 +149,11 @@ def test_holdings_are_the_sum_over_strategies_with_their_dust():
 @pytest.mark.parametrize(
     ("facts", "theirs", "found"),
     [
-        ([OrderSubmitted("o", "a", PERP)], [], [(DiscrepancyKind.MISSING_VENUE, "o")]),
+        ([OrderSubmitted("o", "a", PERP, Side.BUY, Decimal(1))], [], [(DiscrepancyKind.MISSING_VENUE, "o")]),
         ([OrderAccepted("o", "a", PERP, "v")], [listed("o")], []),
         ([OrderAccepted("o", "a", PERP, "v"), filled()], [listed("o", filled="0.4")], []),
         ([OrderAccepted("o", "a", PERP, "v"), filled()], [], []),
-        ([OrderSubmitted("o", "a", PERP), OrderRejected("o", "a", PERP, "no")], [], []),
+        ([OrderSubmitted("o", "a", PERP, Side.BUY, Decimal(1)), OrderRejected("o", "a", PERP, "no")], [], []),
         ([OrderOutcomeUnknown("o", "a", PERP, "timeout")], [listed("o")], []),
         ([OrderCanceled("o", "a", PERP, ""), OrderAccepted("o", "a", PERP, "v")], [], []),
         ([OrderCanceled("o", "a", PERP, "")], [listed("o")], [(DiscrepancyKind.MISSING_LOCAL, "o")]),
