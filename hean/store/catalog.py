@@ -99,12 +99,14 @@ class Catalog:
         """Return the series, or None if the catalog has nothing of the kind for the instrument."""
         return _find(files.load(self.root), kind, instrument)
 
-    def holds(self, source: Source) -> bool:
-        """Whether this very file, under this name, was imported before."""
-        return any(
-            (known.name, known.sha256) == (source.name, source.sha256)
-            for series in files.load(self.root).series
-            for known in series.sources
+    def holds(self, batch: ImportBatch) -> bool:
+        """Whether this very file, under this name, was imported before, and as the same series."""
+        manifest = files.load(self.root)
+        said = (batch.source.name, batch.source.sha256)
+        known = (_find(manifest, incoming.kind, incoming.instrument) for incoming in batch.series)
+        return bool(batch.series) and all(
+            series is not None and said in {(source.name, source.sha256) for source in series.sources}
+            for series in known
         )
 
     def read(self, kind: str, instrument: str, *, start: int | None = None, end: int | None = None) -> pl.DataFrame:

@@ -36,6 +36,13 @@ def test_an_import_says_what_it_added_and_then_that_it_is_there(tmp_path, where,
     assert "already there" in again.stdout
 
 
+def test_the_same_file_may_be_imported_as_another_market(tmp_path, where, linear):
+    path = write_csv(tmp_path / "BTCUSDT_1m.csv", candle_lines(10))
+    runner.invoke(data_app, ["import", str(path), *linear, *where])
+    told = runner.invoke(data_app, ["import", str(path), "--venue", "bybit", "--market", "spot", *where])
+    assert "10 bar-1m of BTCUSDT-SPOT.BYBIT" in told.stdout
+
+
 def test_a_refused_file_makes_the_status_one_and_the_others_enter(tmp_path, where, linear):
     write_csv(tmp_path / "in" / "BTCUSDT_1m.csv", candle_lines(10))
     bad = write_csv(tmp_path / "in" / "ETHUSDT_1m.csv", [*candle_lines(3), "1748736180,1,0.5,1,1,1"])

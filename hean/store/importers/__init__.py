@@ -99,7 +99,7 @@ def import_file(catalog: Catalog, path: Path, hints: Hints | None = None) -> Out
         if form is None:
             return Outcome(file=str(path), format=None)
         batch = form.read(found)
-        if catalog.holds(batch.source):
+        if catalog.holds(batch):
             return Outcome(file=str(path), format=form.name, already_there=True, committed=Committed())
         must_be_plausible(catalog, batch, file=str(path))
         committed = catalog.commit(batch)
