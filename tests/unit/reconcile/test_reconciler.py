@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import msgspec
 import pytest
 
