@@ -30,13 +30,15 @@ def result_hash(log: Iterable[Envelope], settings: Mapping[str, object], data: M
 
     Args:
         log: Everything that was said, in order.
-        settings: The whole tree. Keys whose last word is a place ("catalog_dir", "file") are left out.
-        data: The manifest by series. Of a series that names its `sha256` sums, only these count.
+        settings: The whole tree. Keys whose last word is a place ("catalog_dir", "file") are left out, and of
+            `path/to/file.py:ClassName` the path.
+        data: The manifest by series, as the catalog gives it. Of its files only the sums count, those of its
+            sources where it names them: a catalog may be cut into files in more than one way.
     """
     encoder = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
     digest = hashlib.sha256(b"hean result 1\n")
     digest.update(encoder.encode(_without_places(settings)))
-    digest.update(encoder.encode({name: _sums(series) or _without_places(series) for name, series in data.items()}))
+    digest.update(encoder.encode({name: _identity(series) for name, series in data.items()}))
     buffer = bytearray()
     said = iter(log)
     while chunk := list(islice(said, _CHUNK)):
@@ -183,17 +185,13 @@ def _daily(result: RunResult) -> list[list[str]]:
     return [[utc(ts), f"{equity:.8f}"] for ts, equity in zip(stamps, days.tolist(), strict=True)]
 
 
-def _sums(value: Any) -> list[str]:
-    """Every sha256 in a tree, in its order; dicts by key."""
-    if isinstance(value, msgspec.Struct):
-        value = msgspec.structs.asdict(value)
-    if isinstance(value, Mapping):
-        own = value.get("sha256")
-        found = [own] if isinstance(own, str) else _sums(own)
-        return found + [sha for key in sorted(value, key=str) if key != "sha256" for sha in _sums(value[key])]
-    if isinstance(value, list | tuple):
-        return [sha for each in value for sha in _sums(each)]
-    return []
+def _identity(series: Any) -> Any:
+    """What makes a series the one it is: its rows and the sums of its sources, not where or in how many files they lie."""
+    if not isinstance(series, Mapping):
+        return _without_places(series)
+    sources = [source["sha256"] for source in series.get("sources", ())]
+    kept = {key: each for key, each in series.items() if key not in {"partitions", "sources"}}
+    return {**_without_places(kept), "sources": sorted(sources or series.get("partitions", {}).values())}
 
 
 def _without_places(value: Any) -> Any:
@@ -203,4 +201,6 @@ def _without_places(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [_without_places(each) for each in value]
+    if isinstance(value, str) and ".py:" in value:
+        return value.replace("\\", "/").rpartition("/")[2]
     return value
