@@ -204,7 +204,8 @@ class BasisArbitrage:
         return min(0.0, self._carry()) * (self._max_hold / PERIOD)
 
     def _reverts(self, window: list[float]) -> bool:
-        return half_life(np.array(window), self.state.legs.interval) < self.config.max_half_life_h * HOUR
+        # By what came before: the deviation to be judged has nothing after it that could tell.
+        return half_life(np.array(window[:-1]), self.state.legs.interval) < self.config.max_half_life_h * HOUR
 
     def _leaves(self, reading: Reading, now: int) -> str:
         """Why the pair should be closed; empty while it should not."""
@@ -394,7 +395,7 @@ class BasisArbitrage:
         far = known & (readings.basis > columns.median + config.enter_z * columns.deviation)
         limit = config.max_half_life_h * HOUR
         reverting = sum(
-            half_life(readings.basis[columns.first.item(row) : row + 1], readings.interval) < limit
+            half_life(readings.basis[columns.first.item(row) : row], readings.interval) < limit
             for row in columns.entries.tolist()
         )
         return (
