@@ -53,9 +53,7 @@ class ImpulseRule:
                 return
             sign = 1.0 if moved > 0 else -1.0
             bracket = Bracket(close * (1 - sign * config.stop), close * (1 + sign * config.target))
-            yield Signal(
-                config.name, (Leg(config.instrument, sign, close, now),), "moved", None, None, bracket, ""
-            )
+            yield Signal(config.name, (Leg(config.instrument, sign, close, now),), "moved", None, None, bracket, "")
         elif kind is PositionChanged:
             state.held = float(message.quantity)
             state.ts_out = now + config.hold_bars * MINUTE if state.held else None
@@ -134,9 +132,9 @@ class EmaCross:
         long = state.held > 0
         if (not long and apart > self.config.band) or (long and apart < -self.config.band):
             wanted = 0.0 if long else 1.0
-            if state.asked and now < state.asked + 1_000_000_000:
-                return
-            state.asked = now
+            if state.asked == state.seen - 1:
+                return  # the order said at the last trade fills at this one
+            state.asked = state.seen
             yield Signal(
                 self.config.name, (Leg(self.config.instrument, wanted, price, now),), "cross", None, None, None, ""
             )
@@ -154,8 +152,8 @@ class EmaCross:
         fast, slow = self._means(tape)
         first, last = trades.rows_before(start), trades.rows_before(stop)
         first = max(first, self.config.slow - 1)
-        since = state.asked + 1_000_000_000 if state.asked else 0
-        row = first_cross(fast, slow, trades.ts, self.config.band, state.held > 0, since, first, last)
+        first = max(first, state.asked + 1) if state.asked else first
+        row = first_cross(fast, slow, self.config.band, state.held > 0, first, last)
         return trades.position(row) if row < last else stop
 
     def skip(self, tape: Tape, start: int, stop: int) -> None:
@@ -181,9 +179,9 @@ def ema_columns(price, a, b):
 
 
 @njit(cache=True)
-def first_cross(fast, slow, ts, band, long, since, start, stop):
+def first_cross(fast, slow, band, long, start, stop):
     for row in range(start, stop):
         apart = fast[row] / slow[row] - 1
-        if (apart < -band if long else apart > band) and ts[row] >= since:
+        if apart < -band if long else apart > band:
             return row
     return stop
