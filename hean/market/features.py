@@ -260,15 +260,36 @@ def near_stamp(ts: int, every: int, quiet: int) -> bool:
 
 
 @njit(cache=True)
-def share_below(values: Floats, value: float) -> float:
-    """The share of the known values that lie below one; NaN when half of them or more are unknown."""
+def turmoil_rank(ts: Ints, close: Floats, interval: int, window: int) -> float:
+    """The share of earlier windows, of those with no bar missing, that were less volatile than the last one.
+
+    Plain returns do for a rank. NaN when the last window is not known, or half of the others are not.
+    """
+    squares = np.empty(ts.size, np.int64)
+    sums = np.full(ts.size, -1, np.int64)
+    run = 0
+    total = 0
+    for row in range(1, ts.size):
+        before, after = close[row - 1], close[row]
+        if ts[row] - ts[row - 1] != interval or not (0.0 < before < np.inf and 0.0 < after < np.inf):
+            run = 0
+            total = 0
+            continue
+        step = min(after / before - 1.0, _WIDEST * UNIT)
+        squares[row] = np.int64(step * step / SQUARE_UNIT)
+        run += 1
+        total += squares[row]
+        if run > window:
+            total -= squares[row - window]
+        if run >= window:
+            sums[row] = total
+    last = sums[-1] if sums.size else -1
     known = 0
     below = 0
-    for other in values:
-        if not np.isnan(other):
-            known += 1
-            below += other < value
-    if 2 * known <= values.size or np.isnan(value):
+    for row in range(sums.size - 1):
+        known += sums[row] >= 0
+        below += 0 <= sums[row] < last
+    if last < 0 or 2 * known <= sums.size - 1:
         return np.nan
     return below / known
 

@@ -24,8 +24,8 @@ from hean.market.features import (
     impulse_now,
     near_stamp,
     order_flow,
-    share_below,
     trade_imbalance,
+    turmoil_rank,
     volume_ratio,
     volume_ratios,
 )
@@ -87,8 +87,12 @@ class ImpulseConfig(BaseModel, frozen=True, extra="forbid"):
     funding_interval_h: int = Field(8, ge=1, le=24, description="hours between funding stamps, counted from 00:00 UTC")
     funding_quiet_min: float = Field(2.0, ge=0, description="it does not enter closer to a funding stamp, minutes")
 
-    stop_sigma: float = Field(1.0, gt=0, description="the stop's distance from the price, in sigmas of an hour")
-    target_sigma: float = Field(2.0, gt=0, description="the target's distance from the price, in sigmas of an hour")
+    stop_sigma: float = Field(
+        1.0, gt=0, description="the stop's distance from the price in log price, in sigmas of an hour"
+    )
+    target_sigma: float = Field(
+        2.0, gt=0, description="the target's distance from the price in log price, in sigmas of an hour"
+    )
     hold_min: float = Field(60.0, gt=0, description="it leaves after as many minutes")
     leave_again_s: float = Field(
         10.0, gt=0, description="seconds after which it asks again to be out, if it still is in"
@@ -232,7 +236,7 @@ class ImpulseEngine:
         state.asked_today = state.asked_today + 1 if state.ts_asked // DAY == ts // DAY else 1
         state.ts_asked = ts
         state.net = state.cash = _NOTHING
-        volatility, context = self._market(stamps, close, sigma, ts)
+        volatility, context = self._market(stamps, close, ts)
         return Signal(
             strategy=config.name,
             legs=(Leg(config.instrument, float(sign), price, ts),),
@@ -240,8 +244,8 @@ class ImpulseEngine:
             edge_bp=None,
             volatility=volatility,
             bracket=Bracket(
-                stop=price * (1 - sign * config.stop_sigma * hourly),
-                target=price * (1 + sign * config.target_sigma * hourly),
+                stop=price * math.exp(-sign * config.stop_sigma * hourly),
+                target=price * math.exp(sign * config.target_sigma * hourly),
             ),
             context=context,
         )
@@ -274,13 +278,12 @@ class ImpulseEngine:
             and depth >= self.config.depth_notional
         )
 
-    def _market(self, stamps: NDArray[Any], close: Floats, sigma: float, ts: int) -> tuple[float | None, str]:
+    def _market(self, stamps: NDArray[Any], close: Floats, ts: int) -> tuple[float | None, str]:
         """The volatility per year, and the kind of market in words; unknown where a bar is missing."""
         interval = self._interval
         trend_bars = max(1, self.config.context_window_h * HOUR // interval)
         daily, trend = impulse_now(stamps, close, interval, trend_bars, trend_bars)
-        sigmas, _ = impulse_columns(stamps, close, interval, self._tau_bars, self._sigma_bars)
-        rank = share_below(sigmas, sigma)
+        rank = turmoil_rank(stamps, close, interval, self._sigma_bars)
         if math.isnan(daily) or math.isnan(trend) or math.isnan(rank):
             return (None if math.isnan(daily) else annualised(daily, interval)), ""
         regime = "up" if trend > 1 else "down" if trend < -1 else "flat"

@@ -17,8 +17,8 @@ from hean.market.features import (
     impulse_now,
     near_stamp,
     order_flow,
-    share_below,
     trade_imbalance,
+    turmoil_rank,
     volume_ratio,
     volume_ratios,
 )
@@ -184,7 +184,23 @@ def test_trade_imbalance_weighs_who_took():
     assert math.isnan(trade_imbalance(ts, size, side, 4))
 
 
-def test_a_share_of_mostly_unknown_values_is_unknown():
-    assert share_below(np.array([1.0, 2.0, 3.0, math.nan]), 3.0) == pytest.approx(2 / 3)
-    assert math.isnan(share_below(np.array([1.0, 2.0, math.nan, math.nan]), 3.0))
-    assert math.isnan(share_below(np.array([1.0, 2.0]), math.nan))
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), missing=st.integers(0, 20))
+def test_turmoil_is_ranked_among_the_windows_before(seed, missing):
+    ts, close, _ = market(seed, 300, missing)
+    sigma, _ = impulse_columns(ts, close, MINUTE, 1, 20)
+    known = sigma[:-1][~np.isnan(sigma[:-1])]
+    rank = turmoil_rank(ts, close, MINUTE, 20)
+    if math.isnan(sigma[-1]) or 2 * known.size <= 299:
+        assert math.isnan(rank)
+    else:
+        assert rank == pytest.approx((known < sigma[-1]).mean(), abs=0.02)
+
+
+def test_turmoil_has_no_rank_among_mostly_unknown_windows():
+    ts, close, _ = market(8, 100)
+    assert math.isnan(turmoil_rank(ts[:40], close[:40], MINUTE, 30))
+    assert 0 <= turmoil_rank(ts, close, MINUTE, 30) <= 1
+    close[95] = math.nan
+    assert math.isnan(turmoil_rank(ts, close, MINUTE, 30))
+    assert math.isnan(turmoil_rank(ts[:0], close[:0], MINUTE, 30))

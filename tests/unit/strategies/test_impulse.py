@@ -96,8 +96,8 @@ def test_joins_a_sudden_busy_move(move, weight):
     assert at == ts
     [leg] = signal.legs
     assert (leg.instrument, leg.weight, leg.price, leg.ts_seen) == (PERP, weight, price, ts)
-    assert signal.bracket.stop == pytest.approx(price * (1 - weight * hourly))
-    assert signal.bracket.target == pytest.approx(price * (1 + 2 * weight * hourly))
+    assert signal.bracket.stop == pytest.approx(price * math.exp(-weight * hourly))
+    assert signal.bracket.target == pytest.approx(price * math.exp(2 * weight * hourly))
     assert signal.edge_bp is None
     assert signal.volatility == pytest.approx(sigma * math.sqrt(365 * 24 * 60))
     assert signal.reason == f"moved {z:+.1f} sigma in 120 s on 5.5 times the usual volume"
