@@ -1,6 +1,6 @@
 """Who sends which message to whom: the whole system on one page, and the only place where it is written."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +24,7 @@ from hean.messages import (
     FundingSettled,
     InterestCharged,
     KillSwitchReset,
+    KillSwitchTripped,
     MarkPrice,
     Message,
     NodeFailed,
@@ -127,6 +128,9 @@ ROUTES = (
 EXTERNAL = frozenset({"feed", "engine", "factory"})
 """Roles that are not components: what they send is checked against the receivers alone."""
 
+FOR_PEOPLE = frozenset({KillSwitchTripped})
+"""Facts said to be seen from outside: nobody but the monitor need hear them."""
+
 
 class Topology(Struct, frozen=True):
     """The routes, and the nodes that occupy the roles of one run."""
@@ -152,41 +156,63 @@ def faults(routes: Sequence[Route], roles: Mapping[str, Iterable[object]]) -> li
         routes: The table.
         roles: The component classes that may occupy each role.
     """
-    found = []
+    return [
+        *_not_taken(routes, roles),
+        *_never_said(routes, roles),
+        *_said_to_nobody(routes, roles),
+        *_never_sent(routes, roles),
+        *_told_twice(routes),
+    ]
+
+
+def _not_taken(routes: Sequence[Route], roles: Mapping[str, Iterable[object]]) -> Iterator[str]:
     for route in routes:
-        for receiver in roles.get(route.to, ()):
-            taken = takes(receiver)
-            name = _name(receiver)
-            if not route.optional:
-                found += [
-                    f"{route.source} sends {kind.__name__} to {route.to}, and {name} does not take it"
-                    for kind in route.sends
-                    if kind not in taken
-                ]
-        if route.source in EXTERNAL or route.source == ANY or route.optional:
-            continue
-        for sender in roles.get(route.source, ()):
-            said = says(sender)
-            found += [
-                f"the table has {route.source} send {kind.__name__} to {route.to}, and {_name(sender)} never says it"
-                for kind in route.sends
-                if kind not in said
-            ]
+        if not route.optional:
+            for receiver in roles.get(route.to, ()):
+                for kind in route.sends:
+                    if kind not in takes(receiver):
+                        yield f"{route.source} sends {kind.__name__} to {route.to}, and {_name(receiver)} does not take it"
+
+
+def _never_said(routes: Sequence[Route], roles: Mapping[str, Iterable[object]]) -> Iterator[str]:
+    """The occupants of a role may differ in what they say: one of them must say it."""
+    for route in routes:
+        senders = list(roles.get(route.source, ()))
+        if senders and not route.optional:
+            for kind in route.sends:
+                if not any(kind in says(sender) for sender in senders):
+                    names = ", ".join(_name(sender) for sender in senders)
+                    yield f"{route.source} sends {kind.__name__} to {route.to}, and {names} never says it"
+
+
+def _said_to_nobody(routes: Sequence[Route], roles: Mapping[str, Iterable[object]]) -> Iterator[str]:
+    """What every role tells the monitor counts for nothing here, or no fact could ever be said in vain."""
     for role, components in roles.items():
+        meant = [kind for route in routes if route.source == role for kind in route.sends]
+        heard = [kind for route in routes if route.source == ANY for kind in route.sends]
         for component in components:
-            routed = [route for route in routes if route.source in {role, ANY}]
-            found += [
-                f"{_name(component)} says {kind.__name__}, and nobody is told"
-                for kind in says(component)
-                if not any(issubclass(kind, sent) for route in routed for sent in route.sends)
-            ]
-            sent_here = [kind for route in routes if route.to == role for kind in route.sends]
-            found += [
-                f"{_name(component)} takes {kind.__name__}, and nobody sends it to {role}"
-                for kind in takes(component)
-                if kind is not Wake and not any(issubclass(kind, sent) or issubclass(sent, kind) for sent in sent_here)
-            ]
-    return found
+            for kind in sorted(says(component), key=lambda kind: kind.__name__):
+                if not issubclass(kind, tuple(meant)) and not (kind in FOR_PEOPLE and issubclass(kind, tuple(heard))):
+                    alone = "nobody but the monitor is told" if issubclass(kind, tuple(heard)) else "nobody is told"
+                    yield f"{_name(component)} says {kind.__name__}, and {alone}"
+
+
+def _never_sent(routes: Sequence[Route], roles: Mapping[str, Iterable[object]]) -> Iterator[str]:
+    for role, components in roles.items():
+        sent = [kind for route in routes if route.to == role for kind in route.sends]
+        for component in components:
+            for kind in sorted(takes(component), key=lambda kind: kind.__name__):
+                if kind is not Wake and not any(issubclass(kind, one) or issubclass(one, kind) for one in sent):
+                    yield f"{_name(component)} takes {kind.__name__}, and nobody sends it to {role}"
+
+
+def _told_twice(routes: Sequence[Route]) -> Iterator[str]:
+    for index, route in enumerate(routes):
+        for other in routes[index + 1 :]:
+            if route.to == other.to and (route.source == other.source or ANY in {route.source, other.source}):
+                for kind in route.sends:
+                    if issubclass(kind, other.sends) or any(issubclass(sent, kind) for sent in other.sends):
+                        yield f"{route.source} sends {kind.__name__} to {route.to} twice"
 
 
 def mermaid(routes: Sequence[Route] = ROUTES) -> str:
