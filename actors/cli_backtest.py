@@ -122,11 +122,11 @@ def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool,
         )
     where = None
     if write:
-        from hean.backtest.html import write_html
+        from hean.backtest.html import render
 
         where = report if report is not None else Path("runs") / f"{result.result_hash[:16]}.html"
         where.parent.mkdir(parents=True, exist_ok=True)
-        write_html(result, where)
+        where.write_text(render(result), encoding="utf-8")
     if as_json:
         import json
 

@@ -23,7 +23,7 @@ from hean.messages import (
 )
 from hean.settings import BacktestSettings, parse_time
 from hean.store.catalog import Catalog
-from hean.store.kinds import INTERVALS, NAMES
+from hean.store.kinds import DAY, INTERVALS, NAMES
 from hean.store.manifest import Series
 from hean.tape import Ints, Stream, Tape
 from hean.trading_system import Strategy
@@ -45,7 +45,7 @@ class Market(Struct, frozen=True):
     price_age_s: float
     synthetic: bool
     data: dict[str, Any]
-    notes: tuple[str, ...]
+    notes: tuple[tuple[tuple[str, ...], str], ...]
 
 
 def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], catalog: Catalog) -> Market:
@@ -61,7 +61,7 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
     ts_start, ts_end = _period(settings, list(prices.values()))
     needed: list[Series] = []
     streams: list[Stream] = []
-    notes: list[str] = []
+    notes: list[tuple[tuple[str, ...], str]] = []
     tiers: dict[str, Tier] = {}
     dense: set[str] = set()
     oldest = 0
@@ -91,20 +91,19 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
                 remedy=f"hean data download {split_id(name)[0]} --kind funding, or import it",
             )
         else:
-            notes.append(f"{name}: no funding is recorded for this period, so none is settled")
+            notes.append(((name,), f"{name}: no funding is recorded for this period, so none is settled"))
         mark = _finest(series, name, "mark", ts_start, ts_end)
         if mark is None:
-            notes.append(f"{name}: no mark price is recorded; its own last price stands in for it")
+            notes.append(((name,), f"{name}: no mark price is recorded; its own last price stands in for it"))
         else:
             needed.append(mark)
             streams.append(_marks(catalog.read(mark.kind, name, start=from_ts, end=ts_end), name))
             if (mark.interval or 0) <= (price.interval or 60_000_000_000):
                 dense.add(name)
             else:
-                notes.append(
-                    f"{name}: the mark is recorded every {NAMES.get(mark.interval or 0, '?')}; "
-                    "between its stamps the last price stands in for it"
-                )
+                every = NAMES.get(mark.interval or 0, "?")
+                stands_in = "between its stamps the last price stands in for it"
+                notes.append(((name,), f"{name}: the mark is recorded every {every}; {stands_in}"))
         premium = _finest(series, name, "premium", ts_start, ts_end)
         if premium is not None and PremiumIndex in kinds:
             needed.append(premium)
@@ -147,13 +146,33 @@ def told(tape: Tape) -> frozenset[tuple[str, type[Observation]]]:
 
 
 def _period(settings: BacktestSettings, prices: Sequence[Series]) -> tuple[int, int]:
-    """From when to when is traded: as asked, else as long as every price is known."""
-    first = max(series.first_ts for series in prices)
-    last = min(series.last_ts + (series.interval or 1) for series in prices)
-    start = first if settings.start is None else parse_time(settings.start)
-    end = last if settings.end is None else parse_time(settings.end)
+    """From when to when is traded: as asked, else the longest stretch over which every price is known.
+
+    A catalog may hold days years apart in one series; a run does not leap over what is missing between them
+    unless it is asked to.
+    """
+    stretches = [(-(1 << 62), 1 << 62)]
+    for series in prices:
+        stretches = [
+            (max(a, c), min(b, d)) for a, b in stretches for c, d in _stretches(series) if max(a, c) < min(b, d)
+        ]
+    if settings.start is not None and settings.end is not None:
+        start, end = parse_time(settings.start), parse_time(settings.end)
+    elif settings.start is not None:
+        start = parse_time(settings.start)
+        end = next((b for a, b in stretches if a <= start < b), max((b for _, b in stretches), default=start))
+    elif settings.end is not None:
+        end = parse_time(settings.end)
+        start = next((a for a, b in stretches if a < end <= b), min((a for a, _ in stretches), default=end))
+    elif stretches:
+        start, end = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
+    else:
+        names = ", ".join(f"{series.kind} of {series.instrument}" for series in prices)
+        raise DataError(
+            f"there is no time at which all of these are known: {names}", remedy="hean data list shows when"
+        )
     if start >= end:
-        raise DataError(f"the period ends at {_when(end)}, before it begins at {_when(start)}")
+        raise DataError(f"the period ends at {_when(end)}, and begins only at {_when(start)}")
     for series in prices:
         if series.last_ts < start or series.first_ts >= end:
             raise DataError(
@@ -162,6 +181,22 @@ def _period(settings: BacktestSettings, prices: Sequence[Series]) -> tuple[int, 
                 remedy="choose --start and --end within it, or import more; hean data list shows what there is",
             )
     return start, end
+
+
+def _stretches(series: Series) -> list[tuple[int, int]]:
+    """When a series is known without a hole longer than a day; ticks have no holes anybody could tell."""
+    last = series.last_ts + (series.interval or 1)
+    edges = [series.first_ts]
+    for gap in series.gaps.listed:
+        if gap.to_ts - gap.from_ts > DAY:
+            edges += [gap.from_ts, gap.to_ts]
+    edges.append(last)
+    if series.interval is None:
+        edges = [edge for part in series.partitions for edge in (part.first_ts, part.last_ts + 1)]
+        for index in range(len(edges) - 2, 0, -2):
+            if edges[index] - edges[index - 1] < DAY:
+                del edges[index - 1 : index + 1]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _price_series(
@@ -289,10 +324,11 @@ def _premia(frame: pl.DataFrame, name: str, interval: int, until: int) -> Stream
     return Stream(PremiumIndex, name, ts[known], {"premium": _column(frame, "close")[known]})
 
 
-def _rules(catalog: Catalog, names: Sequence[str], at: int) -> tuple[dict[str, Instrument], list[str]]:
+def _rules(
+    catalog: Catalog, names: Sequence[str], at: int
+) -> tuple[dict[str, Instrument], list[tuple[tuple[str, ...], str]]]:
     instruments: dict[str, Instrument] = {}
-    notes: list[str] = []
-    dates: dict[tuple[int, str, bool], list[str]] = {}
+    notes: list[tuple[tuple[str, ...], str]] = []
     for name in names:
         found = catalog.rules(name, at)
         if found is None:
@@ -302,10 +338,8 @@ def _rules(catalog: Catalog, names: Sequence[str], at: int) -> tuple[dict[str, I
             )
         rules, origin = found
         instruments[name] = rules if rules.id == name else _renamed(rules, name)
-        dates.setdefault((origin.as_of, origin.source, origin.later), []).append(name)
-    for (as_of, source, later), which in dates.items():
-        late = ", later than this period" if later else ""
-        notes.append(f"rules of {', '.join(which)}: as of {_when(as_of)[:10]}{late} ({source})")
+        late = ", later than this period" if origin.later else ""
+        notes.append(((name,), f"{name}: rules as of {_when(origin.as_of)[:10]}{late} ({origin.source})"))
     return instruments, notes
 
 

@@ -136,7 +136,10 @@ def summarise(
             config=strategy.component.config.model_dump(mode="json"),
             pnl=_pnl(profits.get(strategy.name, Profit())),
             funnel=_funnel(strategy, market, log),
-            notes=(*_asked(strategy.component, "notes", tape), *market.notes),
+            notes=(
+                *_asked(strategy.component, "notes", tape),
+                *(note for names, note in market.notes if set(names) & set(strategy.instruments)),
+            ),
         )
         for strategy in strategies
     )
