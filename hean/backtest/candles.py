@@ -110,8 +110,8 @@ def packed(found: Candles) -> dict[str, Any]:
     )
     before = np.concatenate([[0], closes[:-1]])
     numbers = np.empty((opens.size, 4), np.int64)
-    numbers[:, 0] = _zigzag(opens - before)
-    numbers[:, 1] = _zigzag(closes - opens)
+    numbers[:, 0] = zigzag(opens - before)
+    numbers[:, 1] = zigzag(closes - opens)
     numbers[:, 2] = np.maximum(0, highs - np.maximum(opens, closes))
     numbers[:, 3] = np.maximum(0, np.minimum(opens, closes) - lows)
     holes = np.flatnonzero(np.diff(found.ts, prepend=found.ts[0] - found.step - 1) != found.step)
@@ -152,7 +152,8 @@ def thinned(ts: Ints, values: Floats, falls: Floats, buckets: int) -> NDArray[np
     return np.array(sorted(kept), dtype=np.intp)
 
 
-def _zigzag(x: Ints) -> Ints:
+def zigzag(x: Ints) -> Ints:
+    """Number integers so that small ones stay small: 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4."""
     return np.where(x >= 0, 2 * x, -2 * x - 1)
 
 

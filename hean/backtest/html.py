@@ -4,6 +4,7 @@ Charts are drawn by the page itself from the data it carries; everything else is
 be read without scripts. What is unknown says so, and is never drawn as nought.
 """
 
+import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hean.backtest.candles import candles, packed, thinned
+from hean.backtest.candles import candles, packed, thinned, varints, zigzag
 from hean.backtest.kernels import Interval
 from hean.backtest.report import PARTS, plain, utc
 from hean.backtest.result import Funnel, Pnl, RoundTrip, RunResult, StrategyResult
@@ -27,13 +28,15 @@ from hean.messages import OrderFilled, SignalRefused
 MOST_CANDLES = 60_000
 """Candles carried by one page, over all its instruments: what a browser zooms without a pause."""
 
+MOST_POINTS = 60_000
+"""Points of the equity curve."""
+
 MOST_DRAWN = 4_000
 """Round trips on the charts, newest first."""
 
 MOST_LISTED = 500
 """Round trips in the table, newest first."""
 
-_BUCKETS = 1_500
 _RANGES = (("1 y", 365), ("3 m", 91), ("1 m", 30), ("1 w", 7), ("1 d", 1))
 _DAY_S = 86_400
 _MINUS = "\N{MINUS SIGN}"
@@ -52,7 +55,7 @@ def render(result: RunResult) -> str:
     body = (
         _header(result, what, which),
         _tiles(result, found),
-        _equity(result, names, drawn=len(chart["curve"]["t"])),
+        _equity(result, names, drawn=chart["curve"]["count"]),
         _prices(chart, trips),
         _sources(result),
         _funnels(result.strategies),
@@ -86,8 +89,6 @@ def _chart(result: RunResult, trips: Sequence[RoundTrip], names: Sequence[str]) 
     strategies = list(dict.fromkeys(trip.strategy for trip in trips))
     place = {name: index for index, name in enumerate(names)}
     firsts = {trip.instruments[0] for trip in trips}
-    kept = thinned(result.curve_ts, result.curve, result.drawdown, _BUCKETS)
-    stamps = np.rint(result.curve_ts[kept] / 1e9).astype(np.int64)
     shown = []
     for name in names:
         found = candles(
@@ -108,12 +109,7 @@ def _chart(result: RunResult, trips: Sequence[RoundTrip], names: Sequence[str]) 
         "start": result.ts_start // 1_000_000_000,
         "end": -(-result.ts_end // 1_000_000_000),
         "capital": float(result.capital),
-        "curve": {
-            "t": np.diff(stamps, prepend=0).tolist(),
-            "e": [_short(each) for each in result.curve[kept].tolist()],
-            "d": [round(each, 6) for each in result.drawdown[kept].tolist()],
-            "of": int(result.curve.size),
-        },
+        "curve": _curve(result),
         "instruments": shown,
         "pairs": _pairs(names),
         "first": place[trips[-1].instruments[0]] if trips else 0,
@@ -136,6 +132,23 @@ def _chart(result: RunResult, trips: Sequence[RoundTrip], names: Sequence[str]) 
             ]
             for number, trip in drawn
         ],
+    }
+
+
+def _curve(result: RunResult) -> dict[str, Any]:
+    """The equity curve as varints, two to a point: seconds since the last, and the change of equity, zigzag."""
+    kept = thinned(result.curve_ts, result.curve, result.drawdown, MOST_POINTS // 5)
+    decimals = 2 if float(np.abs(result.curve).max(initial=1.0)) >= 100 else 6
+    seconds = np.rint(result.curve_ts[kept] / 1e9).astype(np.int64)
+    units = np.rint(result.curve[kept] * 10.0**decimals).astype(np.int64)
+    numbers = np.empty((kept.size, 2), np.int64)
+    numbers[:, 0] = np.diff(seconds, prepend=seconds[:1])
+    numbers[:, 1] = zigzag(np.diff(units, prepend=0))
+    return {
+        "first": int(seconds[0]) if kept.size else 0,
+        "count": int(kept.size),
+        "decimals": decimals,
+        "bytes": base64.b64encode(varints(numbers.ravel())).decode("ascii"),
     }
 
 
@@ -709,10 +722,6 @@ def _key(key: object) -> str:
 def _seconds(ts: int) -> float | int:
     seconds, below = divmod(ts, 1_000_000_000)
     return seconds if not below else round(seconds + below / 1e9, 3)
-
-
-def _short(x: float) -> float:
-    return round(x, 2) if abs(x) >= 100 else float(f"{x:.6g}")
 
 
 def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:

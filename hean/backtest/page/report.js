@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (selector, root = document) => root.querySelector(selector);
   const GUTTER = 66, AXIS = 18;
-  const STEPS = [1, 2, 5, 10, 15, 30, 60, 180, 300, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800, 2592000];
+  const STEPS = [1, 2, 5, 10, 15, 30, 60, 180, 300, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000];
 
   // --- numbers and times -------------------------------------------------------------------------
   const figure = (x, decimals) =>
@@ -20,17 +20,28 @@
   const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
   // --- what came with the page -------------------------------------------------------------------
-  const running = (deltas) => { let at = 0; return Float64Array.from(deltas, (d) => (at += d)); };
-  const curve = { t: running(data.curve.t), e: data.curve.e, d: data.curve.d };
-  const unpack = (packed) => {
-    const raw = Uint8Array.from(atob(packed.bytes), (c) => c.charCodeAt(0));
+  const reader = (text) => { // varints, seven bits to a byte, lowest first
+    const raw = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
     let place = 0;
     const next = () => {
       let value = 0, scale = 1, byte;
       do { byte = raw[place++]; value += (byte & 127) * scale; scale *= 128; } while (byte & 128);
       return value;
     };
-    const zigzag = () => { const u = next(); return u % 2 ? -(u + 1) / 2 : u / 2; };
+    return { next, zigzag: () => { const u = next(); return u % 2 ? -(u + 1) / 2 : u / 2; } };
+  };
+  const curve = (() => {
+    const { next, zigzag } = reader(data.curve.bytes), n = data.curve.count, unit = 10 ** data.curve.decimals;
+    const t = new Float64Array(n), e = new Float64Array(n), d = new Float64Array(n);
+    let at = data.curve.first, equity = 0, peak = -Infinity;
+    for (let i = 0; i < n; i++) {
+      t[i] = at += next(); e[i] = (equity += zigzag()) / unit;
+      peak = Math.max(peak, e[i]); d[i] = 1 - e[i] / peak;
+    }
+    return { t, e, d };
+  })();
+  const unpack = (packed) => {
+    const { next, zigzag } = reader(packed.bytes);
     const n = packed.count, unit = 10 ** packed.decimals;
     const of = { t: new Float64Array(n), o: new Float64Array(n), h: new Float64Array(n), l: new Float64Array(n), c: new Float64Array(n), step: packed.step, decimals: packed.decimals };
     let run = 0, before = 0;
@@ -95,7 +106,7 @@
       return c;
     }
     grid(label) {
-      const c = this.context, wanted = Math.max(2, Math.floor(this.height / 60));
+      const c = this.context, wanted = Math.max(2, Math.floor(this.height / 36));
       const rough = (this.high - this.low) / wanted, power = 10 ** Math.floor(Math.log10(rough));
       const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough) || 10 * power;
       const decimals = Math.max(0, Math.min(8, -Math.floor(Math.log10(step) + 1e-9) + (Math.abs(step / power - 2.5) < 1e-9 && step < 10 ? 1 : 0)));
@@ -108,8 +119,8 @@
       this.times();
     }
     times() {
-      const c = this.context, span = view[1] - view[0], most = Math.max(2, Math.floor(this.right / 96));
-      const step = [...STEPS, 7776000, 31536000].find((s) => span / s <= most) || 31536000;
+      const c = this.context, span = view[1] - view[0], most = Math.max(2, Math.floor(this.right / (this.right < 480 ? 62 : 96)));
+      const step = [...STEPS, 5184000, 7776000, 15552000, 31536000].find((s) => span / s <= most) || 31536000;
       const stamps = [];
       if (step >= 2592000) {
         const d = new Date(view[0] * 1000), months = Math.round(step / 2592000);
@@ -117,7 +128,7 @@
         month = Math.ceil(month / months) * months;
         for (; ; month += months) { const t = Date.UTC(Math.floor(month / 12), month % 12) / 1000; if (t > view[1]) break; if (t >= view[0]) stamps.push(t); }
       } else {
-        const offset = step === 604800 ? 345600 : 0; // weeks begin on Monday
+        const offset = step % 604800 ? 0 : 345600; // weeks begin on Monday
         for (let t = Math.ceil((view[0] - offset) / step) * step + offset; t <= view[1]; t += step) stamps.push(t);
       }
       c.textBaseline = "top"; c.textAlign = "center";
@@ -150,6 +161,17 @@
     }
   }
 
+  const pixels = (panel, values, first, last, step) => { // of many points to a pixel: the first, the extremes and the last
+    if (last - first <= 4 * panel.right) { for (let i = first; i < last; i++) step(i); return; }
+    let i = first;
+    while (i < last) {
+      const x = Math.floor(panel.x(curve.t[i]));
+      let low = i, high = i, j = i;
+      for (; j < last && Math.floor(panel.x(curve.t[j])) === x; j++) { if (values[j] < values[low]) low = j; if (values[j] > values[high]) high = j; }
+      for (const k of [...new Set([i, low, high, j - 1])].sort((a, b) => a - b)) step(k);
+      i = j;
+    }
+  };
   const range = (times, count) => [Math.max(0, after(times, view[0]) - 1), Math.min(count, after(times, view[1]) + 1)];
 
   // --- equity and drawdown -----------------------------------------------------------------------
@@ -177,7 +199,7 @@
         line.forEach(([t, v], i) => (i ? c.lineTo(panel.x(t), panel.y(v)) : c.moveTo(panel.x(t), panel.y(v)))); c.stroke();
       }
       c.strokeStyle = palette.curve; c.lineWidth = 1.35; c.lineJoin = "round"; c.beginPath();
-      for (let i = first; i < last; i++) { const x = panel.x(curve.t[i]), v = panel.y(curve.e[i]); if (i === first) c.moveTo(x, v); else c.lineTo(x, v); }
+      pixels(panel, curve.e, first, last, (i) => c.lineTo(panel.x(curve.t[i]), panel.y(curve.e[i])));
       c.stroke(); c.lineWidth = 1;
     });
     panel.cross();
@@ -188,11 +210,11 @@
     below.grid((v, decimals) => figure(v * 100, Math.max(0, decimals - 2)) + " %");
     below.clip(() => {
       d.beginPath(); d.moveTo(below.x(curve.t[first]), below.y(0));
-      for (let i = first; i < last; i++) d.lineTo(below.x(curve.t[i]), below.y(-curve.d[i]));
+      pixels(below, curve.d, first, last, (i) => d.lineTo(below.x(curve.t[i]), below.y(-curve.d[i])));
       d.lineTo(below.x(curve.t[last - 1]), below.y(0)); d.closePath();
       d.fillStyle = palette["loss-wash"]; d.fill();
       d.strokeStyle = palette.loss; d.lineWidth = 1; d.beginPath();
-      for (let i = first; i < last; i++) { const x = below.x(curve.t[i]), v = below.y(-curve.d[i]); if (i === first) d.moveTo(x, v); else d.lineTo(x, v); }
+      pixels(below, curve.d, first, last, (i) => d.lineTo(below.x(curve.t[i]), below.y(-curve.d[i])));
       d.stroke();
     });
     below.cross();
@@ -208,7 +230,7 @@
   const joined = (of, most) => {
     const [first, last] = range(of.t, of.t.length);
     const spanned = last > first ? of.t[last - 1] - of.t[first] + of.step : 0;
-    const step = [of.step, ...STEPS.filter((s) => s > of.step && s % of.step === 0)].find((s) => spanned / s <= most) || 2592000;
+    const step = [of.step, ...STEPS.filter((s) => s > of.step && s % of.step === 0 && s <= 604800)].find((s) => spanned / s <= most) || 604800;
     const out = [];
     let bucket = null;
     for (let i = first; i < last; i++) {
@@ -320,6 +342,7 @@
   const look = (from, to) => {
     const least = 60, span = Math.max(least, Math.min(to - from, whole[1] - whole[0]));
     const start = Math.min(Math.max(from, whole[0]), whole[1] - span);
+    marks = [];
     view = span >= whole[1] - whole[0] ? [...whole] : [start, start + span];
     for (const button of document.querySelectorAll("[data-range]")) {
       const wanted = button.dataset.range === "all" ? whole[1] - whole[0] : +button.dataset.range;
