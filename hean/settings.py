@@ -56,7 +56,10 @@ class StrategySettings(BaseModel, frozen=True, extra="forbid"):
         le=1,
         description="share of the equity for all its instances; evenly divided where not given",
     )
-    sizing: Sizing | None = Field(default=None, description="how large its positions are; by risk where not given")
+    sizing: Sizing | None = Field(
+        default=None,
+        description="how large its positions are; where not given, by risk, and a pair 0.6 of its share in each leg",
+    )
 
 
 class BacktestSettings(BaseModel, frozen=True, extra="forbid"):

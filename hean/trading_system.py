@@ -18,7 +18,7 @@ from hean.component import says, takes
 from hean.errors import ConfigError, ContractError
 from hean.execution.broker import Broker
 from hean.execution.simulated_venue import SimulatedVenue, Tier
-from hean.instruments import Category, Instrument, instrument_id
+from hean.instruments import Category, Instrument, instrument_id, split_id
 from hean.messages import (
     Bar,
     BarOpened,
@@ -33,6 +33,7 @@ from hean.messages import (
 from hean.portfolio.portfolio import Portfolio, PortfolioConfig
 from hean.risk.config import StrategyLimits
 from hean.risk.manager import RiskManager
+from hean.risk.sizing import EquityShare, RiskSizing, Sizing
 from hean.settings import BacktestSettings, StrategySettings, validated
 from hean.topology import MARKET, Node, Topology
 
@@ -42,6 +43,9 @@ BUILT_IN = {
     "impulse": ("hean.strategies.impulse:ImpulseEngine", "impulse"),
 }
 """The strategies that come with HEAN: where they live, and what their nodes are called by."""
+
+PAIR_LEG = 0.6
+"""Of a pair's share of the equity, what each leg is worth: spot is paid in full, and the perpetual needs its margin too."""
 
 PRICE_OF_TIER: dict[Tier, type[Observation]] = {Tier.BARS: Bar, Tier.TRADES: Trade, Tier.BOOK: Quote}
 Watches = frozenset[tuple[str, type[Observation]]]
@@ -252,7 +256,7 @@ def build(
         strategy.name: StrategyLimits(
             share=strategy.share,
             price_age_s=price_age_s,
-            **({"sizing": strategy.settings.sizing} if strategy.settings.sizing is not None else {}),
+            sizing=strategy.settings.sizing or _default_sizing(strategy),
         )
         for strategy in strategies
     }
@@ -271,6 +275,14 @@ def build(
         **{strategy.name: strategy.component for strategy in strategies},
     }
     return Topology(tuple(nodes)), components
+
+
+def _default_sizing(strategy: Strategy) -> Sizing:
+    """By risk; a pair has no stop to size by, and takes a part of its share in each leg."""
+    categories = {split_id(name)[1] for name in strategy.instruments}
+    if categories == {Category.SPOT, Category.LINEAR}:
+        return EquityShare(share=PAIR_LEG * float(strategy.share))
+    return RiskSizing()
 
 
 _SHARE = Decimal("1e-6")
