@@ -226,8 +226,10 @@ def build(
     have = frozenset(told)
     prices = frozenset((name, PRICE_OF_TIER[tier]) for name, tier in tiers.items())
     marks = frozenset((name, kind) for name, kind in have if kind is MarkPrice)
+    # A venue that is told every change of a book reads the best bid and offer off it.
+    deep = {name for name, kind in have if kind is BookLevels}
     venue_watches = have & (
-        prices
+        frozenset((name, kind) for name, kind in prices if not (kind is Quote and name in deep))
         | marks
         | frozenset((name, kind) for name in tiers for kind in (FundingRate,))
         | frozenset((name, BarOpened) for name, tier in tiers.items() if tier is Tier.BARS)

@@ -1,7 +1,7 @@
 """From the catalog to a tape: which series a run needs, and what stands in where one is missing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ from msgspec import Struct
 from hean.errors import DataError
 from hean.execution.simulated_venue import Tier
 from hean.instruments import Instrument, split_id
+from hean.market.book import OrderBook
 from hean.messages import (
     Bar,
     BarOpened,
@@ -19,6 +20,7 @@ from hean.messages import (
     Observation,
     PremiumIndex,
     Quote,
+    Side,
     Trade,
 )
 from hean.settings import BacktestSettings, parse_time
@@ -46,6 +48,9 @@ class Market(Struct, frozen=True):
     synthetic: bool
     data: dict[str, Any]
     notes: tuple[tuple[tuple[str, ...], str], ...]
+
+
+_TICKS: dict[str, type[Observation]] = {"trade": Trade, "quote": Quote, "depth": BookLevels}
 
 
 def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], catalog: Catalog) -> Market:
@@ -76,9 +81,11 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
         needed.append(price)
         streams += _price_streams(price, frame, until=ts_end)
         kinds = frozenset(kind for strategy in watching for kind in strategy.watches_kinds)
-        if tiers[name] is Tier.BOOK and (trades := _find(series, name, "trade")) is not None:
-            needed.append(trades)
-            streams += _price_streams(trades, catalog.read("trade", name, start=from_ts, end=ts_end), until=ts_end)
+        for other in _also_watched(series, price, kinds, ts_start, ts_end):
+            needed.append(other)
+            rows = catalog.read(other.kind, name, start=max(other.first_ts, from_ts), end=ts_end)
+            # What opens a candle is for a venue that fills against candles.
+            streams += [one for one in _price_streams(other, rows, until=ts_end) if one.kind is not BarOpened]
         if split_id(name)[1] != "LINEAR":
             continue
         funding = _find(series, name, "funding")
@@ -222,6 +229,7 @@ def _price_series(
             return bars[0]
     else:
         found = [one for one in here if one.kind == ticks[wanted] or (wanted is Tier.BOOK and one.kind == "depth")]
+        found = _reaching(sorted(found, key=lambda one: one.kind != "depth"), settings)
         if found:
             return found[0]
     what = f"{settings.interval} candles" if wanted is Tier.BARS and settings.interval else str(wanted)
@@ -246,6 +254,21 @@ def _reaching(bars: Sequence[Series], settings: BacktestSettings) -> list[Series
     if start is None and end is None:
         return sorted(reach, key=lambda one: -(one.last_ts - one.first_ts)) if len(reach) > 1 else reach
     return sorted(reach, key=lambda one: (missing(one), one.interval or 0))
+
+
+def _also_watched(
+    series: Sequence[Series], price: Series, kinds: frozenset[type[Observation]], start: int, end: int
+) -> list[Series]:
+    """What else of an instrument is recorded in the period and watched: by a strategy, or by a venue that has a book."""
+    watched = kinds | ({Trade} if _tier_of(price) is Tier.BOOK else set())
+    here = [one for one in series if one.instrument == price.instrument and one.first_ts < end and one.last_ts >= start]
+    # The touch of a recorded book is read off the book itself.
+    known = {price.kind, "quote"} if price.kind == "depth" else {price.kind}
+    found = [one for one in here if one.kind not in known and _TICKS.get(one.kind) in watched]
+    bars = sorted((one for one in here if one.kind.startswith("bar-")), key=lambda one: one.interval or 0)
+    if Bar in watched and not price.kind.startswith("bar-") and bars:
+        found.append(bars[0])
+    return found
 
 
 def _find(series: Sequence[Series], name: str, kind: str) -> Series | None:
@@ -290,7 +313,24 @@ def _price_streams(series: Series, frame: pl.DataFrame, *, until: int) -> list[S
     if series.kind == "quote":
         columns = {column: _column(frame, column) for column in ("bid", "bid_size", "ask", "ask_size")}
         return [Stream(Quote, name, ts, columns)]
-    return [_depth(frame, name)]
+    levels = _depth(frame, name)
+    return [levels, _touch(levels)]
+
+
+def _touch(levels: Stream) -> Stream:
+    """The best bid and offer after each change of a recorded book, where both are there."""
+    book = OrderBook()
+    rows: list[tuple[int, float, float, float, float]] = []
+    for row in range(len(levels)):
+        book.apply(cast("BookLevels", levels.message(row)))
+        bid, ask = book.bid, book.ask
+        if bid is not None and ask is not None:
+            shown = (bid, book.size_at(Side.BUY, bid), ask, book.size_at(Side.SELL, ask))
+            if not rows or rows[-1][1:] != shown:
+                rows.append((levels.ts.item(row), *shown))
+    names = ("bid", "bid_size", "ask", "ask_size")
+    columns = {name: np.array([one[index] for one in rows]) for index, name in enumerate(names, 1)}
+    return Stream(Quote, levels.instrument, np.array([one[0] for one in rows], np.int64), columns)
 
 
 def _depth(frame: pl.DataFrame, name: str) -> Stream:
