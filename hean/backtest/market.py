@@ -89,7 +89,7 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
         if split_id(name)[1] != "LINEAR":
             continue
         funding = _find(series, name, "funding")
-        if funding is not None and funding.last_ts >= ts_start:
+        if funding is not None and funding.first_ts < ts_end and funding.last_ts >= ts_start:
             needed.append(funding)
             streams.append(_funding(catalog.read("funding", name, end=ts_end), name))
         elif FundingRate in kinds:
