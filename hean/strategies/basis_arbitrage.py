@@ -261,7 +261,7 @@ class BasisArbitrage:
         return Signal(
             strategy=self.config.name,
             legs=(
-                Leg(self.config.perp, -weight, state.legs.perp.close, state.legs.perp.ts),
+                Leg(self.config.perp, 0.0 - weight, state.legs.perp.close, state.legs.perp.ts),
                 Leg(self.config.spot, weight, state.legs.spot.close, state.legs.spot.ts),
             ),
             reason=reason,

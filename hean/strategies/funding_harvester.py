@@ -310,12 +310,15 @@ class FundingHarvester:
         return self.state.asked != weight or self.state.ts_asked // again != now // again
 
     def _target(self, weight: float, reason: str, edge_bp: float | None, reading: Reading, now: int) -> Signal:
-        self.state.asked = weight
-        self.state.ts_asked = now
+        state = self.state
+        state.asked = weight
+        state.ts_asked = now
+        if weight:
+            state.broken = False
         return Signal(
             strategy=self.config.name,
             legs=(
-                Leg(self.config.perp, -weight, reading.perp, reading.ts),
+                Leg(self.config.perp, 0.0 - weight, reading.perp, reading.ts),
                 Leg(self.config.spot, weight, reading.spot, reading.ts),
             ),
             reason=reason,

@@ -4,9 +4,11 @@ from decimal import Decimal
 
 import msgspec
 import numpy as np
+import polars as pl
 
 from hean.messages import Bar, FundingRate, PositionChanged, PremiumIndex, Quote
 from hean.tape import Stream, Tape
+from tests.data_dir import data_dir
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
 SPOT = "BTCUSDT-SPOT.BYBIT"
@@ -107,3 +109,25 @@ def play(strategy, tape, *, stepping, fills=True, start=0):
                         assert not list(strategy.handle(told, message.ts_event))
         at = row + 1
     return said, msgspec.json.encode(strategy.state), delivered
+
+
+def recorded_pair(perp, spot, interval, *, funding=False):
+    """Recorded candles of both legs, by the beginning of their files' names, and the funding of the perpetual."""
+    streams = [_candles(perp, PERP, interval), _candles(spot, SPOT, interval)]
+    if funding:
+        table = _table(perp.replace(perp.rpartition(".")[2], "funding"))
+        streams.append(
+            Stream(FundingRate, PERP, table["ts"].dt.epoch("ns").to_numpy(), {"rate": table["rate"].to_numpy()})
+        )
+    return Tape(streams)
+
+
+def _candles(name, instrument, interval):
+    table = _table(name)
+    columns = {column: table[column].to_numpy() for column in ("open", "high", "low", "close", "volume")}
+    return Stream(Bar, instrument, table["ts"].dt.epoch("ns").to_numpy() + interval, columns, interval=interval)
+
+
+def _table(name):
+    """The longest recording of that name."""
+    return max((pl.read_parquet(path) for path in (data_dir() / "market").glob(f"{name}.*")), key=len)

@@ -25,6 +25,7 @@ from tests.unit.strategies.carry_story import (
     holds,
     market,
     play,
+    recorded_pair,
     tell,
     weights,
 )
@@ -128,7 +129,9 @@ def test_an_interval_that_changes_is_weighed_by_its_time():
 
 
 @pytest.mark.parametrize(
-    ("before", "wanted"), [(61 * 10**9, [IN]), (60 * 10**9, []), (10**9, []), (0, [])], ids=["61 s", "60 s", "1 s", "at it"]
+    ("before", "wanted"),
+    [(61 * 10**9, [IN]), (60 * 10**9, []), (10**9, []), (0, [])],
+    ids=["61 s", "60 s", "1 s", "at it"],
 )
 def test_does_not_enter_in_the_last_minute_before_a_settlement(before, wanted):
     assert weights(tell(warmed(), here(ts=T0 + 8 * HOUR - before))) == wanted
@@ -190,7 +193,7 @@ def test_does_not_enter_against_the_nowcast(premium, wanted):
         tell(strategy, [PremiumIndex(PERP, T0 + i * MINUTE, premium) for i in range(-59, 61)])
         running = strategy.running_nowcast(NOW)
         assert running is not None
-        assert running.low == running.rate == running.high
+        assert running.low == pytest.approx(running.rate) == running.high
         assert running.known == pytest.approx(1 / 64, rel=0.02)
 
     assert weights(tell(strategy, here())) == wanted
@@ -232,7 +235,13 @@ def test_is_not_in_and_out_around_settlements():
         ([-1.5] * 519 + [0.51] * 21, ""),
         ([3] * 5, ""),
     ],
-    ids=["just over 0.5 bp", "just under", "a week that costs more than leaving", "one that costs less", "too little known"],
+    ids=[
+        "just over 0.5 bp",
+        "just under",
+        "a week that costs more than leaving",
+        "one that costs less",
+        "too little known",
+    ],
 )
 def test_leaves_when_funding_no_longer_pays(rates_bp, reason):
     said = tell(entered(warmed(rates_bp)), here())
@@ -278,6 +287,14 @@ def test_closes_what_a_broken_pair_left(outcome, wanted):
     assert weights(tell(strategy, here())) == wanted
 
 
+def test_what_was_broken_before_does_not_end_the_next_pair():
+    strategy = warmed()
+    tell(strategy, [PairFinished("p", "carry", "broken", "")])
+
+    assert weights(tell(strategy, here())) == [IN]
+    assert not tell(entered(strategy), here(ts=NOW + MINUTE))
+
+
 @pytest.mark.parametrize("field", ["perp", "spot"])
 def test_both_legs_on_one_instrument_is_no_carry(field):
     other = {"perp": SPOT, "spot": PERP}[field]
@@ -311,6 +328,7 @@ LIVELY = FundingHarvesterConfig(
     margin_of_costs=0.0,
     basis_days=1,
     basis_min_hours=3,
+    leverage=2,
     min_liquidation=0.45,
     ask_again_s=1800,
 )
@@ -323,10 +341,13 @@ LIVELY = FundingHarvesterConfig(
     premium=st.booleans(),
     settle=st.sampled_from([1, 4, 8]),
     fills=st.booleans(),
+    before=st.integers(5, 30),
 )
-def test_passing_over_quiet_spans_says_what_stepping_says(seed, quotes, premium, settle, fills):
+def test_passing_over_quiet_spans_says_what_stepping_says(seed, quotes, premium, settle, fills, before):
     level = 6e-4 * settle / 8
-    tape = market(seed, 900, interval=5 * MINUTE, quotes=quotes, premium=premium, settle=settle, funding=level)
+    tape = market(
+        seed, 900, interval=5 * MINUTE, quotes=quotes, premium=premium, settle=settle, funding=level, before=before
+    )
 
     stepped = play(FundingHarvester(LIVELY), tape, stepping=True, fills=fills)
     skipped = play(FundingHarvester(LIVELY), tape, stepping=False, fills=fills)
@@ -336,9 +357,10 @@ def test_passing_over_quiet_spans_says_what_stepping_says(seed, quotes, premium,
 
 def test_the_random_market_is_traded_in_and_out_and_mostly_passed_over():
     reasons = ""
-    for seed, swing in ((5, 8e-4), (6, 5e-5)):
-        tape = market(seed, 4000, interval=5 * MINUTE, premium=True, quotes=True, swing=swing)
-        said, _, delivered = play(FundingHarvester(LIVELY), tape, stepping=False)
+    for seed, swing, near in ((5, 8e-4, 0.45), (6, 5e-5, 0.0)):
+        config = LIVELY.model_copy(update={"min_liquidation": near})
+        tape = market(seed, 8000, interval=5 * MINUTE, premium=True, quotes=True, swing=swing)
+        said, _, delivered = play(FundingHarvester(config), tape, stepping=False)
         assert {OUT, IN} == set(weights([signal for _, signal, _ in said]))
         assert delivered < tape.size / 20
         reasons += " ".join(signal.reason for _, signal, _ in said)
@@ -350,7 +372,7 @@ def test_the_random_market_is_traded_in_and_out_and_mostly_passed_over():
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32), cut=st.integers(100, 899))
 def test_what_comes_later_changes_nothing(seed, cut):
-    tape = market(seed, 900, interval=5 * MINUTE, premium=True)
+    tape = market(seed, 900, interval=5 * MINUTE, premium=True, before=20)
     until = T0 + 5 * cut * MINUTE
 
     whole, _, _ = play(FundingHarvester(LIVELY), tape, stepping=False)
@@ -359,21 +381,29 @@ def test_what_comes_later_changes_nothing(seed, cut):
     assert [signal for _, signal, _ in short] == [s for _, s, _ in whole if s.legs[0].ts_seen <= until]
 
 
+def told_from_the_start_and_from_later(seed, late):
+    """What is said once windows and the running span of the clock are over, for either."""
+    tape = market(seed, 1800, interval=5 * MINUTE, premium=True, funding=6e-4, before=20)
+    begin = T0 + 5 * late * MINUTE
+    same = begin + FundingHarvester(LIVELY).warmup_ns + 8 * HOUR + HOUR
+    for start in (0, tape.after(begin)):
+        said, _, _ = play(FundingHarvester(LIVELY), tape, stepping=False, fills=False, start=start)
+        yield [signal for _, signal, _ in said if signal.legs[0].ts_seen >= same]
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32), late=st.integers(1, 300))
 def test_where_the_warm_up_began_changes_nothing(seed, late):
-    """Told from later on, it is the same once its windows and the running span of the clock are over."""
-    tape = market(seed, 1500, interval=5 * MINUTE, premium=True, funding=6e-4)
-    begin = T0 + 5 * late * MINUTE
-    same = begin + FundingHarvester(LIVELY).warmup_ns + 8 * HOUR + HOUR
+    early, later = told_from_the_start_and_from_later(seed, late)
 
-    early, _, _ = play(FundingHarvester(LIVELY), tape, stepping=False, fills=False)
-    later, _, _ = play(FundingHarvester(LIVELY), tape, stepping=False, fills=False, start=tape.after(begin))
+    assert early == later
 
-    def after(said):
-        return [signal for _, signal, _ in said if signal.legs[0].ts_seen >= same]
 
-    assert after(early) == after(later)
+def test_and_there_is_something_to_change():
+    early, later = told_from_the_start_and_from_later(1, 100)
+
+    assert early == later
+    assert early
 
 
 def test_a_tape_of_funding_alone_warms_it_up():
@@ -417,6 +447,20 @@ def test_gates_narrow_and_agree_with_what_is_said():
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[2] > counts[-1] > 0
     assert counts[-1] <= len(said)
+
+
+@needs_data
+def test_real_years_are_held_for_months_and_passed_over():
+    """Twenty months of one coin, its perpetual standing for its spot: three carries, each left for funding or price."""
+    tape = recorded_pair("bybit.linear.BTCUSDT.kline-15m", "bybit.linear.BTCUSDT.kline-15m", 15 * MINUTE, funding=True)
+
+    said, _, delivered = play(FundingHarvester(CONFIG), tape, stepping=False)
+    until = tape.until(said[1][1].legs[0].ts_seen + DAY)
+
+    assert weights([signal for _, signal, _ in said]) == [IN, OUT] * 3
+    assert delivered < 2000
+    skipped = play(FundingHarvester(CONFIG), until, stepping=False)
+    assert skipped[:2] == play(FundingHarvester(CONFIG), until, stepping=True)[:2]
 
 
 @needs_data
