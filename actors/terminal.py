@@ -60,7 +60,7 @@ def _figures(result: "RunResult", found: Figures) -> Table:
         ("Sortino a year", _ratio(found.sortino)),
     )
     right = (
-        ("round trips", Text(f"{found.trades:,}" + (f" and {found.open_trades:,} open" if found.open_trades else ""))),
+        ("round trips", Text(f"{found.trades:,} closed, {found.open_trades:,} open")),
         ("hit rate", _percent(None if hits is None else hits.value, _range(hits, 100))),
         ("profit factor", _ratio(found.profit_factor)),
         ("mean trade", UNKNOWN if found.mean_trade is None else _signed(found.mean_trade)),

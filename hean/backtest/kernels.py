@@ -308,6 +308,7 @@ def _moment(returns: Floats, power: int) -> float | None:
     if _deviation(returns) is None:
         return None
     away = returns - returns.mean()
+    away /= np.abs(away).max()  # so that powers of small returns do not vanish
     return float((away**power).mean() / float(np.square(away).mean()) ** (power / 2))
 
 

@@ -188,8 +188,7 @@ class _Book:
         if holder is not None:
             held = holder.legs[name].held
             if (signed > 0) != (held > 0) and abs(signed) > abs(held) and not self._is_dust(name, held + signed, fill):
-                share = PRICE.divide(abs(held), abs(signed))
-                closing_fee = _towards_zero(fee * share, PICO)
+                closing_fee = _towards_zero(fee * abs(held) / abs(signed), PICO)
                 self._book(holder, fill, -held, closing_fee)
                 signed, fee, holder = signed + held, fee - closing_fee, None
         self._book(holder or self._join(fill, strategy, signed), fill, signed, fee)
