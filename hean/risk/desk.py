@@ -66,8 +66,23 @@ class Desk:
         spot = instrument is not None and instrument.is_spot
         while quantity > 0:
             part = min(quantity, most or quantity)
-            yield self.order(slot, side, part, reduce_only=not spot, bracket=None)
+            yield self.order(slot, side, part, reduce_only=not spot and not self._netted(slot), bracket=None)
             quantity -= part
+
+    def _netted(self, slot: Slot) -> bool:
+        """Whether another strategy stands against this one in the same instrument.
+
+        The venue knows one net position, and refuses a reduce-only order that is larger or on its side.
+        """
+        others = (
+            places[slot.instrument]
+            for strategy, places in self.state.slots.items()
+            if strategy != slot.strategy and slot.instrument in places
+        )
+        return any(
+            min(other.held, other.target) < 0 < slot.held or max(other.held, other.target) > 0 > slot.held
+            for other in others
+        )
 
     def order(
         self, slot: Slot, side: Side, quantity: Decimal, *, reduce_only: bool, bracket: OrderBracket | None
@@ -230,7 +245,7 @@ class Desk:
 
         There, one more reduce-only order cannot do harm: it closes what is held and no more.
         """
-        if slot.pair or not slot.orders or slot.margin_rate == 1:
+        if slot.pair or not slot.orders or slot.margin_rate == 1 or self._netted(slot):
             return False
         orders = (
             order
