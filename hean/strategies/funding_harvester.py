@@ -200,8 +200,8 @@ class FundingHarvester:
 
     def _decide(self, reading: Reading, now: int) -> Iterator[Signal]:
         if self.state.holding:
-            reason = self._leaves(reading)
-            if reason and self._may_ask(0.0, now):
+            reason = self._leaves(reading) if self._may_ask(0.0, now) else ""
+            if reason:
                 yield self._target(0.0, reason, None, reading, now)
         elif self._may_ask(1.0, now) and all(self.conditions(reading.opening, now)):
             outlook = self._outlook()
@@ -236,7 +236,7 @@ class FundingHarvester:
         return outlook.over(self.config.horizon_days) - self._cost > self.config.margin_of_costs * self._cost
 
     def _settlement_is_far(self, now: int) -> bool:
-        """Whether the next settlement is not about to come: who enters then pays its spread, and not seldom its funding."""
+        """Whether the next settlement is not about to come: a pair worked across it is half in when it comes."""
         remaining = self.state.funding.remaining(now)
         return remaining is not None and remaining > self._quiet
 
@@ -255,13 +255,15 @@ class FundingHarvester:
         if not recent:
             return None
         first = bisect_right(state.premium_ts, begun)
+        minutes = funding.interval // MINUTE
         # A minute is told at its close: the first of the interval a minute after the settlement.
         known = {
             -((begun - ts) // MINUTE): premium
             for ts, premium in zip(state.premium_ts[first:], state.premium[first:], strict=True)
+            if ts <= begun + funding.interval
         }
         expected, spread = smoothed(recent, config.premium_halflife_m)
-        return nowcast(list(known.items()), expected, spread, funding.interval // MINUTE)
+        return nowcast(list(known.items()), expected, spread, minutes)
 
     def _leaves(self, reading: Reading) -> str:
         """Why what is held should be closed; empty while it should not."""

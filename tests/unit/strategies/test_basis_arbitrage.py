@@ -298,6 +298,18 @@ def test_and_there_is_something_to_change():
     assert early
 
 
+def test_a_warm_up_folded_at_once_leaves_what_was_told_and_no_word_of_its_own():
+    tape = market(7, 900, quotes=True)
+    folded, told = BasisArbitrage(LIVELY), BasisArbitrage(LIVELY)
+
+    folded.skip(tape, 0, tape.size)
+    said, _, _ = play(told, tape, stepping=True, fills=False)
+
+    assert said
+    told.state.asked, told.state.ts_asked = 0.0, 0
+    assert folded.state == told.state
+
+
 def test_its_state_is_one_value():
     strategy = BasisArbitrage(LIVELY)
     play(strategy, market(2, 600), stepping=False)

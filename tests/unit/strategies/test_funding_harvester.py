@@ -417,6 +417,18 @@ def test_a_tape_of_funding_alone_warms_it_up():
     assert "it never enters" in " ".join(strategy.notes(tape))
 
 
+def test_a_warm_up_folded_at_once_leaves_what_was_told_and_no_word_of_its_own():
+    tape = market(7, 900, interval=5 * MINUTE, premium=True, before=20, quotes=True)
+    folded, told = FundingHarvester(LIVELY), FundingHarvester(LIVELY)
+
+    folded.skip(tape, 0, tape.size)
+    said, _, _ = play(told, tape, stepping=True, fills=False)
+
+    assert said
+    told.state.asked, told.state.ts_asked = 0.0, 0
+    assert folded.state == told.state
+
+
 def test_its_state_is_one_value():
     strategy = FundingHarvester(LIVELY)
     play(strategy, market(2, 600, interval=5 * MINUTE, premium=True), stepping=False)
