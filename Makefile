@@ -26,6 +26,7 @@ check: install   ## formatter, linter, types, import contracts
 
 test: install    ## the test suite, and the notebooks
 	$(BIN)/pytest
+	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
 bench: install   ## speed, as ratios to a compiled lower bound measured in the same run
 	$(BIN)/python -m tests.bench

@@ -187,7 +187,9 @@ def _period(settings: BacktestSettings, prices: Sequence[Series]) -> tuple[int, 
                 f"and the period from {_when(start)} to {_when(end)}",
                 remedy="choose --start and --end within it, or import more; hean data list shows what there is",
             )
-    return start, end
+    # Days without any price are no part of the record: they would count as days without a loss.
+    reach = [(series.first_ts, series.last_ts + (series.interval or 1)) for series in prices]
+    return max(start, min(first for first, _ in reach)), min(end, max(last for _, last in reach))
 
 
 def _stretches(series: Series) -> list[tuple[int, int]]:
