@@ -56,21 +56,21 @@ def _figures(result: "RunResult", found: Figures) -> Table:
         ("return", _percent(found.total_return)),
         ("growth a year", _percent(found.annual_return)),
         ("deepest drawdown", _percent(found.max_drawdown)),
-        ("Sharpe a year", _ratio(None if sharpe is None else sharpe.value, _range(sharpe, 1))),
+        ("Sharpe a year", _ratio(None if sharpe is None else sharpe.value, _range(sharpe, ".1f"))),
         ("Sortino a year", _ratio(found.sortino)),
     )
     right = (
         ("round trips", Text(f"{found.trades:,} closed, {found.open_trades:,} open")),
-        ("hit rate", _percent(None if hits is None else hits.value, _range(hits, 100))),
+        ("hit rate", _percent(None if hits is None else hits.value, _range(hits, ".0%").replace("%", ""))),
         ("profit factor", _ratio(found.profit_factor)),
         ("mean trade", UNKNOWN if found.mean_trade is None else _signed(found.mean_trade)),
         ("time in the market", _percent(found.exposure)),
-        ("turnover", UNKNOWN if found.turnover is None else Text(f"{found.turnover:,.2f} times equity")),
+        ("turnover", UNKNOWN if found.turnover is None else Text(f"{found.turnover:,.2f} times")),
         ("fills", UNKNOWN if found.fills is None else Text(f"{found.fills:,}")),
     )
     table = Table.grid(padding=(0, 2))
     for style in ("dim", "", "dim", ""):
-        table.add_column(style=style)
+        table.add_column(style=style, no_wrap=True)
     for (name, figure), (other, beside) in zip(left, right, strict=True):
         table.add_row(name, figure, other, beside)
     return table
@@ -126,10 +126,8 @@ def _ratio(ratio: float | None, beside: str = "") -> Text:
     return UNKNOWN if ratio is None else Text(f"{ratio:,.2f}{beside}")
 
 
-def _range(interval: Interval | None, scale: int) -> str:
-    if interval is None:
-        return ""
-    return f" ({interval.low * scale:,.1f} to {interval.high * scale:,.1f})"
+def _range(interval: Interval | None, form: str) -> str:
+    return "" if interval is None else f" ({interval.low:{form}} to {interval.high:{form}})"
 
 
 def _day(ts: int) -> str:

@@ -25,7 +25,7 @@ from hean.errors import ConfigError
 from hean.instruments import Category, split_id
 from hean.messages import OrderFilled, SignalRefused
 
-MOST_CANDLES = 60_000
+MOST_CANDLES = 100_000
 """Candles carried by one page, over all its instruments: what a browser zooms without a pause."""
 
 MOST_POINTS = 60_000
@@ -39,6 +39,7 @@ MOST_LISTED = 500
 
 _RANGES = (("1 y", 365), ("3 m", 91), ("1 m", 30), ("1 w", 7), ("1 d", 1))
 _DAY_S = 86_400
+_OTHER = {"long": "short", "short": "long"}
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "&ndash;"
 _BLANK = f"<td>{_DASH}</td>"
@@ -218,8 +219,14 @@ def _tiles(result: RunResult, found: Figures) -> str:
         (
             "Round trips",
             f"{len(result.trips):,}",
-            ("" if hits is None else f"{_percent(hits.value, places=0)} gained")
-            + (f", {found.open_trades} open" if found.open_trades else ""),
+            ", ".join(
+                said
+                for said in (
+                    "" if hits is None else f"{_percent(hits.value, places=0)} gained",
+                    f"{found.open_trades:,} open" if found.open_trades else "",
+                )
+                if said
+            ),
         ),
         ("Time in the market", _percent(found.exposure, places=1), f"{_count(found.fills)} fills"),
     )
@@ -481,7 +488,7 @@ def _trip_row(number: int, trip: RoundTrip, *, several: bool) -> str:
         (f"{number}", "n", number),
         *(((escape(trip.strategy), "", None),) if several else ()),
         (" / ".join(escape(_label(name)) for name in trip.instruments), "t", None),
-        (escape(trip.side), "", None),
+        (escape(trip.side) + (f" / {_OTHER.get(trip.side, _DASH)}" if len(trip.instruments) > 1 else ""), "", None),
         (_plain_number(trip.quantity), "n", trip.quantity),
         (_minute(trip.ts_open), "t", trip.ts_open),
         (

@@ -194,4 +194,4 @@ def test_a_year_of_minutes_is_joined_and_the_page_says_so():
     text = render(impulse_run(bar_count=200_000, trades=300))
 
     assert len(text.encode()) < 2_000_000
-    assert "200,000 rows joined to candles of 5 min" in Page(text).words
+    assert "200,000 rows joined to candles of 3 min" in Page(text).words
