@@ -363,7 +363,7 @@ def _funnel(funnel: Funnel) -> str:
 
 
 def _measures(result: RunResult, found: Figures) -> str:
-    few = "needs two days of returns that vary"
+    few = "needs days that vary"
     short = "needs thirty days"
     none = "no closed trade"
     hits, sharpe = found.hit_rate, found.sharpe
