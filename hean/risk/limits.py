@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hean.instruments import Instrument
 from hean.messages import Bracket, Side, TradingState
+from hean.risk.memory import FAR
 
 
 class Rule(enum.StrEnum):
@@ -128,8 +129,8 @@ def bracket_side(side: Side, price: Decimal, stop: Decimal, target: Decimal | No
 
 
 def bracket_prices(bracket: Bracket) -> Refusal | None:
-    """Whether both are prices at all."""
-    if 0 < bracket.stop < math.inf and (bracket.target is None or 0 < bracket.target < math.inf):
+    """Whether both are prices at all: one further than `FAR` could not be counted in ticks."""
+    if 0 < bracket.stop < FAR and (bracket.target is None or 0 < bracket.target < FAR):
         return None
     return Refusal(Rule.BRACKET, f"stop {bracket.stop}, target {bracket.target}", "above 0")
 

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hean import messages
@@ -287,6 +287,7 @@ ANY = st.floats()
 
 @settings(max_examples=300, deadline=None)
 @given(weight=ANY, other=ANY, price=ANY, volatility=ANY | st.none(), stop=ANY, target=ANY | st.none(), edge=ANY)
+@example(weight=1.0, other=0.0, price=1.0, volatility=None, stop=1e307, target=None, edge=None)
 def test_no_number_a_strategy_can_say_brings_it_down(weight, other, price, volatility, stop, target, edge):
     told = Told(strategies=two(RiskSizing()))
     for weights in ((weight,), (weight, other), (weight, -weight)):
