@@ -96,26 +96,27 @@ class Dispatcher:
                 # Collected before anything is sent: if it raises half-way, nothing leaves.
                 said = list(host.handle(envelope.message, now))
                 if said:
+                    source, seq, plans = host.source, host.seq, host.plans
                     cause = f"{envelope.source}:{envelope.seq}"
                     trace = envelope.trace or cause
                     for message in said:
-                        host.seq += 1
-                        answer = Envelope(host.source, host.seq, now, trace, cause, message)
+                        seq += 1
+                        answer = Envelope(source, seq, now, trace, cause, message)
                         if log is not None:
                             log(answer)
-                        kind = type(message)
-                        plan = host.plans.get(kind)
+                        plan = plans.get(type(message))
                         if plan is None:
-                            plan = host.plans[kind] = self._plan(host.node, kind)
-                        if plan.by_strategy is None:
-                            hearers = plan.rest
-                        else:
-                            hearers = plan.by_strategy.get(message.strategy, plan.rest)
+                            plan = plans[type(message)] = self._plan(host.node, type(message))
+                        hearers = plan.rest
+                        if plan.by_strategy is not None:
+                            hearers = plan.by_strategy.get(message.strategy, hearers)
                         for hearer in hearers:
                             queue.append((hearer, answer))
-                        for node, only in plan.outward:
-                            if only is None or only(message, node):
-                                outward.append((node, answer))
+                        if plan.outward:
+                            outward += [
+                                (node, answer) for node, only in plan.outward if only is None or only(message, node)
+                            ]
+                    host.seq = seq
                 if not queue:
                     return outward
                 host, envelope = queue.popleft()
