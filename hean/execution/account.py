@@ -1,10 +1,12 @@
-"""The account a simulated venue keeps: coins, positions, margin. One account, cross margin, USDT as quote."""
+"""The account a simulated venue keeps: coins, positions, margin. One account, cross margin, one quote currency."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 
 from msgspec import Struct, field
 
-from hean.execution.margin import ZERO, initial, tier_of
+from hean.execution.margin import ZERO, tier_of
 from hean.instruments import Instrument
 
 
@@ -46,7 +48,7 @@ class Account(Struct):
             position.value += signed * price
         elif after == 0 or (after > 0) == (held > 0):
             # A share of the entry value leaves with the closed quantity; its rounding stays with the rest.
-            leaving = position.value if after == 0 else (position.value * (-signed) / held).quantize(_CENTIPICO)
+            leaving = position.value if after == 0 else (position.value * (-signed) / held).quantize(PICO)
             self.credit(instrument.quote, -signed * price - leaving)
             position.value -= leaving
         else:
@@ -57,8 +59,8 @@ class Account(Struct):
             del self.positions[instrument.id]
 
 
-class MarginForm(Struct, gc=False):
-    """Margin balance less maintenance margin, as a linear form of the marks: constant + sum of slope x mark.
+class MarkForm(Struct, gc=False):
+    """A sum of money as a linear form of the marks: constant + sum of slope x mark.
 
     Floats: a measurement that decides when to look, and what it finds is booked in Decimal.
     """
@@ -66,7 +68,7 @@ class MarginForm(Struct, gc=False):
     constant: float
     slopes: dict[str, float]
 
-    def at(self, prices: dict[str, float]) -> float:
+    def at(self, prices: Mapping[str, float]) -> float:
         total = self.constant
         for instrument, slope in self.slopes.items():
             total += slope * prices[instrument]
@@ -74,38 +76,60 @@ class MarginForm(Struct, gc=False):
 
 
 def margin_form(
-    account: Account, instruments: dict[str, Instrument], *, haircut: float, taker_rate: float
-) -> MarginForm:
-    """The account's margin as a form of the marks.
+    account: Account,
+    instruments: Mapping[str, Instrument],
+    spot_of: Mapping[str, str],
+    *,
+    quote: str,
+    haircut: float,
+    taker_rate: float,
+) -> MarkForm:
+    """The margin balance less the maintenance margin: a position lives while it is above nought.
 
     A position's tier is read off its entry value, so that the form changes with the account alone.
+
+    Args:
+        account: What is held.
+        instruments: The rules of everything that may be held.
+        spot_of: By coin, the spot instrument it is valued at; a coin without one is worth nothing here.
+        quote: The currency positions are margined in.
+        haircut: Share of a coin's value that does not count.
+        taker_rate: Fee of closing, a fraction; part of the maintenance margin.
     """
-    quote = next(iter(instruments.values())).quote if instruments else "USDT"
-    form = MarginForm(float(account.balances.get(quote, ZERO)), {})
-    for name, instrument in instruments.items():
-        if instrument.is_spot:
-            held = float(account.balances.get(instrument.base, ZERO))
-            if held:
-                form.slopes[name] = held * (1 - haircut)
-            continue
-        position = account.positions.get(name)
-        if position is None:
-            continue
+    form = MarkForm(0.0, {})
+    for coin, amount in account.balances.items():
+        if coin == quote:
+            form.constant += float(amount)
+        elif amount and coin in spot_of:
+            form.slopes[spot_of[coin]] = float(amount) * (1 - haircut)
+    for name, position in account.positions.items():
         quantity = float(position.quantity)
-        tier = tier_of(instrument, abs(position.value))
+        tier = tier_of(instruments[name], abs(position.value))
         form.constant += float(tier.deduction) - float(position.value)
         form.slopes[name] = quantity - abs(quantity) * (float(tier.maintenance_rate) + taker_rate)
     return form
 
 
-def initial_margin(
-    account: Account, instruments: dict[str, Instrument], prices: dict[str, Decimal], leverage: Decimal, taker: Decimal
-) -> Decimal:
-    """Margin tied up by the open positions."""
-    total = ZERO
+def cash_form(account: Account, *, quote: str) -> MarkForm:
+    """The quote currency once every position were closed at its mark: what is below nought is borrowed against coins."""
+    form = MarkForm(float(account.balances.get(quote, ZERO)), {})
     for name, position in account.positions.items():
-        total += initial(instruments[name], abs(position.quantity) * prices[name], leverage, taker)
-    return total
+        form.constant -= float(position.value)
+        form.slopes[name] = float(position.quantity)
+    return form
 
 
-_CENTIPICO = Decimal("1e-14")
+@lru_cache(maxsize=4096)
+def measured(price: float) -> Decimal:
+    """A measured price as the venue wrote it: a mean of two prices carries no binary noise into the books."""
+    return Decimal(f"{price:.12g}")
+
+
+def booked(amount: Decimal) -> Decimal:
+    """An amount no finer than a balance of ten digits can add up without rounding."""
+    rounded = amount.quantize(ATTO)
+    return amount if rounded == amount else rounded
+
+
+PICO = Decimal("1e-12")
+ATTO = Decimal("1e-18")

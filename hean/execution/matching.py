@@ -7,6 +7,8 @@ that printed after the order arrived, worsened by half a spread. Where a book is
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
+from msgspec import Struct
+
 from hean.instruments import Instrument
 from hean.messages import Side
 
@@ -16,6 +18,11 @@ def crosses(side: Side, limit: float, opposite: float) -> bool:
     return opposite <= limit if side is Side.BUY else opposite >= limit
 
 
+def beyond(side: Side, limit: float, low: float, high: float) -> bool:
+    """Whether prices went through a resting limit. A touch may leave us at the back of the queue: it is not enough."""
+    return low < limit if side is Side.BUY else high > limit
+
+
 def taker_price(instrument: Instrument, side: Side, price: float, half_spread: float) -> Decimal:
     """What a taker pays or gets where only a printed price is known: half a spread worse, to the tick against it."""
     if side is Side.BUY:
@@ -23,20 +30,26 @@ def taker_price(instrument: Instrument, side: Side, price: float, half_spread: f
     return instrument.price_down(price * (1 - half_spread))
 
 
+class Take(Struct, frozen=True, gc=False):
+    """What is taken of one level: `level` as it was observed, `price` and `quantity` as they are traded."""
+
+    level: float
+    price: Decimal
+    quantity: Decimal
+
+
 def walk(
     levels: Iterable[tuple[float, float]], side: Side, quantity: Decimal, limit: float | None, instrument: Instrument
-) -> Iterator[tuple[Decimal, Decimal]]:
-    """Take from a book: (price, quantity) of each level taken, until the quantity, the limit or the book is exhausted."""
+) -> Iterator[Take]:
+    """Take from a book, the best first, until the quantity, the limit or the book is exhausted."""
     left = quantity
     for price, size in levels:
-        if limit is not None and not crosses(side, limit, price):
+        if left <= 0 or (limit is not None and not crosses(side, limit, price)):
             return
         taken = min(left, instrument.quantity(size))
         if taken > 0:
-            yield instrument.price(price), taken
+            yield Take(price, instrument.price(price), taken)
             left -= taken
-        if left <= 0:
-            return
 
 
 def queue_after(ahead: float, *, traded: float, before: float, after: float, cancel_share: float) -> float:

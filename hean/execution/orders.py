@@ -2,6 +2,8 @@
 
 import enum
 from decimal import Decimal
+from itertools import islice
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -30,6 +32,8 @@ class OrderStatus(enum.StrEnum):
     REJECTED = "REJECTED"
     EXPIRED = "EXPIRED"
 
+
+T = TypeVar("T")
 
 NEW, SUBMITTED, UNKNOWN, OPEN, FILLED, CANCELED, REJECTED, EXPIRED = OrderStatus
 
@@ -109,3 +113,11 @@ class Order(Struct, gc=False):
     @property
     def over(self) -> bool:
         return self.status in TERMINAL
+
+
+def remember(memory: dict[str, T], key: str, value: T, most: int) -> None:
+    """Keep an entry, and at least the newest `most`: a dict is ordered by age, and forgets them in one go."""
+    memory[key] = value
+    if len(memory) > 2 * most:
+        for old in list(islice(memory, most)):
+            del memory[old]

@@ -56,6 +56,18 @@ class OrderBook:
     def ask(self) -> float | None:
         return self._asks[0] if self._asks else None
 
+    def best(self, side: Side) -> float | None:
+        return self.bid if side is Side.BUY else self.ask
+
+    @property
+    def middle(self) -> float | None:
+        """Half-way between the best of both sides; None while one is empty."""
+        return (self._asks[0] - self._bids[0]) / 2 if self._bids and self._asks else None
+
+    def take(self, side: Side, price: float, size: float) -> None:
+        """Take from a level what one of ours has traded there, until the level is next told."""
+        self._set(side, price, max(0.0, self.size_at(side, price) - size))
+
     def size_at(self, side: Side, price: float) -> float:
         """What is displayed at a price on a side; 0 where nothing is."""
         return self._sizes[0 if side is Side.BUY else 1].get(price, 0.0)
@@ -71,7 +83,7 @@ class OrderBook:
 
     def depth(self, side: Side, within: float) -> float:
         """Size displayed within a fraction of the best price of a side."""
-        best = self.bid if side is Side.BUY else self.ask
+        best = self.best(side)
         if best is None:
             return 0.0
         return sum(size for price, size in self.levels(side) if abs(price - best) <= within * best)
