@@ -92,8 +92,9 @@ def parts(pnl: Pnl) -> dict[str, str]:
 
 
 def money(amount: Decimal) -> str:
-    """An amount to its last digit, never in powers of ten."""
-    return f"{amount:f}"
+    """An amount to its last digit that says something, never in powers of ten."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def utc(ts: int) -> str:

@@ -38,7 +38,7 @@ from hean.messages import (
 from hean.portfolio.accounting import EXACT, Profit
 from hean.settings import BacktestSettings
 from hean.store.catalog import Catalog
-from hean.tape import Floats, Ints, Tape
+from hean.tape import Floats, Ints
 from hean.trading_system import Strategy, build, build_strategies
 
 MINUTE = 60_000_000_000
@@ -137,7 +137,7 @@ def summarise(
             pnl=_pnl(profits.get(strategy.name, Profit())),
             funnel=_funnel(strategy, market, log),
             notes=(
-                *_asked(strategy.component, "notes", tape),
+                *getattr(strategy.component, "notes", _nothing)(tape),
                 *(note for names, note in market.notes if set(names) & set(strategy.instruments)),
             ),
         )
@@ -150,7 +150,7 @@ def summarise(
         equity_final=equity,
         pnl=total,
         strategies=results,
-        trips=round_trips(log, market.instruments),
+        trips=round_trips(log, market.instruments, portfolio.state.marks),
         benchmarks=_benchmarks(settings, market),
         curve_ts=curve_ts,
         curve=curve,
@@ -261,7 +261,7 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
         orders=orders,
         ended=dict(sorted(ended.items())),
         fills=fills,
-        gates=tuple(_asked(strategy.component, "gates", market.tape)),
+        gates=tuple(getattr(strategy.component, "gates", _nothing)(market.tape, market.ts_start)),
     )
 
 
@@ -308,9 +308,9 @@ def _total(parts: Sequence[Pnl]) -> Pnl:
     return Pnl(*sums)
 
 
-def _asked(component: Any, question: str, tape: Tape) -> tuple[Any, ...]:
-    answer = getattr(component, question, None)
-    return tuple(answer(tape)) if callable(answer) else ()
+def _nothing(*_: object) -> tuple[Any, ...]:
+    """What a strategy answers that was never taught the question."""
+    return ()
 
 
 def _cents(x: float) -> Decimal:

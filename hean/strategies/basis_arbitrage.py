@@ -387,22 +387,24 @@ class BasisArbitrage:
         said.append("only a dear perpetual is sold: the other way round would sell spot that is not there")
         return tuple(said)
 
-    def gates(self, tape: Tape) -> tuple[tuple[str, int], ...]:
-        """At how many instants each condition of an entry was passed, one after the other, whatever was held; carry apart."""
+    def gates(self, tape: Tape, since: int = 0) -> tuple[tuple[str, int], ...]:
+        """At how many instants, from `since` on, each condition of an entry was passed, one after the other, whatever was held; carry apart."""
         config = self.config
         readings, columns = self._view.readings(tape), self._columns(tape)
-        known = columns.covered & (columns.deviation > 0)
+        first = int(readings.ts.searchsorted(since))
+        known = columns.covered & (columns.deviation > 0) & (readings.ts >= since)
+        entries = columns.entries[columns.entries >= first]
         far = known & (readings.basis > columns.median + config.enter_z * columns.deviation)
         limit = config.max_half_life_h * HOUR
         reverting = sum(
             half_life(readings.basis[columns.first.item(row) : row], readings.interval) < limit
-            for row in columns.entries.tolist()
+            for row in entries.tolist()
         )
         return (
-            ("both legs closed together", int(readings.ts.size)),
+            ("both legs closed together", int(readings.ts.size) - first),
             (f"{config.window_days:g} days of bases known", int(known.sum())),
             (f"{config.enter_z:g} deviations over the median", int(far.sum())),
-            (f"{config.min_edge_bp:g} bp more than costs to gain", int(columns.entries.size)),
+            (f"{config.min_edge_bp:g} bp more than costs to gain", int(entries.size)),
             (f"half-life under {config.max_half_life_h:g} h", reverting),
         )
 

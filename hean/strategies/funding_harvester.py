@@ -486,8 +486,8 @@ class FundingHarvester:
     def _has(tape: Tape, leg: str) -> bool:
         return tape.stream(Bar, leg) is not None
 
-    def gates(self, tape: Tape) -> tuple[tuple[str, int], ...]:
-        """In how many hours of the tape each condition of an entry was passed, one after the other.
+    def gates(self, tape: Tape, since: int = 0) -> tuple[tuple[str, int], ...]:
+        """In how many hours of the tape, from `since` on, each condition of an entry was passed, one after the other.
 
         Judged at the first instant of the hour at which both legs closed, whatever was held at the time.
         """
@@ -509,6 +509,8 @@ class FundingHarvester:
             position = readings.position.item(row)
             alone.skip(tape, told, position + 1)
             told = position + 1
+            if readings.ts.item(row) < since:
+                continue
             counts[0] += 1
             for gate, passed in enumerate(alone.conditions(readings.opening.item(row), readings.ts.item(row)), 1):
                 if not passed:

@@ -462,8 +462,8 @@ class ImpulseEngine:
             )
         return tuple(said)
 
-    def gates(self, tape: Tape) -> tuple[tuple[str, int], ...]:
-        """How many bars of a tape passed each condition and all before it, were it flat all the time."""
+    def gates(self, tape: Tape, since: int = 0) -> tuple[tuple[str, int], ...]:
+        """How many bars of a tape, from `since` on, passed each condition and all before it, were it flat all the time."""
         config = self.config
         stream = tape.stream(Bar, config.instrument)
         if stream is None or not len(stream):
@@ -471,13 +471,14 @@ class ImpulseEngine:
         if self._state.interval != stream.interval:
             other = ImpulseEngine(config)
             other._begin(stream.interval)
-            return other.gates(tape)
+            return other.gates(tape, since)
         sigma, z, ratio = self._columns(tape, stream)
+        first = int(stream.ts.searchsorted(since))
         counts = gate_counts(
-            stream.ts,
-            sigma,
-            z,
-            ratio,
+            stream.ts[first:],
+            sigma[first:],
+            z[first:],
+            ratio[first:],
             config.trigger,
             self._floor(tape),
             config.volume_ratio,
@@ -486,21 +487,23 @@ class ImpulseEngine:
         )
         known, large, paying, busy, clear = counts.tolist()
         counted = [
-            ("bars", len(stream)),
+            ("bars", len(stream) - first),
             ("sigma known", known),
             (f"move beyond {config.trigger:g} sigma", large),
             (f"sigma of an hour at least {config.cost_multiple:g} times the costs", paying),
             (f"volume beyond {config.volume_ratio:g} times the usual", busy),
             (f"{config.funding_quiet_min:g} minutes from funding", clear),
         ]
-        return (*counted, *self._flow_gates(tape, stream, sigma, z))
+        return (*counted, *self._flow_gates(tape, stream, sigma, z, first))
 
-    def _flow_gates(self, tape: Tape, stream: Stream, sigma: Floats, z: Floats) -> Iterator[tuple[str, int]]:
+    def _flow_gates(
+        self, tape: Tape, stream: Stream, sigma: Floats, z: Floats, first: int
+    ) -> Iterator[tuple[str, int]]:
         trades, quotes = (tape.stream(kind, self.config.instrument) for kind in (Trade, Quote))
         if trades is None and quotes is None:
             return
         agreed = confirmed = 0
-        row = self._first_impulse(tape, stream, 0, len(stream))
+        row = self._first_impulse(tape, stream, first, len(stream))
         while row < len(stream):
             ts, sign = stream.ts.item(row), 1 if z.item(row) > 0 else -1
             position = stream.position(row)
