@@ -5,14 +5,15 @@ twice goes on once.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
-from hean.execution.orders import Order
-from hean.execution.pairs import Pair, PairConfig, PairExecutor
+from hean.execution.orders import Order, remember
+from hean.execution.pairs import Pair, PairConfig, PairExecutor, pair_of
 from hean.instruments import Instrument
+from hean.market.crossings import first_beyond
 from hean.messages import (
     Bar,
     CancelAll,
@@ -27,6 +28,7 @@ from hean.messages import (
     OrderSubmitted,
     PairFinished,
     Quote,
+    Side,
     SubmitOrder,
     SubmitPair,
     Trade,
@@ -34,10 +36,10 @@ from hean.messages import (
     TradingStateChanged,
     Wake,
 )
-from hean.tape import Tape
+from hean.tape import Stream, Tape
 
 REMEMBERED = 10_000
-"""Executions and finished orders kept to recognise a repetition: far more than a venue resends after a reconnect."""
+"""Executions and finished orders kept at the least to recognise a repetition: far more than a venue resends."""
 
 
 class BrokerConfig(BaseModel, frozen=True, extra="forbid"):
@@ -75,7 +77,8 @@ class Broker:
     ) -> None:
         self.config = config
         self.watches = watches
-        self._pairs = PairExecutor(config.pairs, dict(instruments))
+        self._instruments = dict(instruments)
+        self._pairs = PairExecutor(config.pairs, self._instruments)
         self._state = BrokerState()
         self._pairs.pairs = self._state.pairs
         self._pairs.waiting = self._state.waiting
@@ -134,20 +137,24 @@ class Broker:
                 else:
                     yield from self._work(self._pairs.start(message, now))
             case CancelOrder():
-                yield from self._cancel(message)
+                if message.client_order_id in self._state.open:
+                    yield message
+                elif message.client_order_id in self._state.pairs:
+                    yield from self._work(self._pairs.cancel(message.client_order_id, now))
             case CancelAll(strategy=strategy):
-                yield from self._work(self._pairs.stop(strategy, "canceled"))
+                # A pair's own orders are called back through it; one that closes goes on.
+                yield from self._work(self._pairs.stop(strategy, "canceled", now))
                 for order in list(self._state.open.values()):
-                    if strategy in {"", order.strategy} and order.limit is not None:
+                    paired = pair_of(order.client_order_id) in self._state.pairs
+                    if strategy in {"", order.strategy} and order.limit is not None and not paired:
                         yield CancelOrder(order.strategy, order.client_order_id, order.instrument)
             case TradingStateChanged(trading=trading):
                 self._state.trading = trading
                 if trading is not TradingState.ACTIVE:
-                    yield from self._work(self._pairs.stop("", f"trading is {trading}"))
-            case Bar(instrument=name, close=close):
-                yield from self._work(self._pairs.saw(name, close, close, now))
-            case Trade(instrument=name, price=price):
-                yield from self._work(self._pairs.saw(name, price, price, now))
+                    yield from self._work(self._pairs.stop("", f"trading is {trading}", now))
+            case Bar(instrument=name, close=price) | Trade(instrument=name, price=price):
+                if self._state.pairs:
+                    yield from self._work(self._pairs.saw(name, *self._pairs.resting(name, price), now))
             case Quote(instrument=name, bid=bid, ask=ask):
                 yield from self._work(self._pairs.saw(name, bid, ask, now))
             case Wake():
@@ -169,17 +176,13 @@ class Broker:
             submit.time_in_force,
             submit.reference,
         )
+        if order.client_order_id in self._state.open or order.client_order_id in self._state.finished:
+            return  # told twice, sent once
         submitted = OrderSubmitted(order.client_order_id, order.strategy, order.instrument, order.side, order.quantity)
         order.apply(submitted)
         self._state.open[order.client_order_id] = order
         yield submitted
         yield submit
-
-    def _cancel(self, message: CancelOrder) -> Iterator[SubmitOrder | CancelOrder | OrderSubmitted | PairFinished]:
-        if message.client_order_id in self._state.pairs:
-            yield from self._work(self._pairs.stop(message.strategy, "canceled"))
-        elif message.client_order_id in self._state.open:
-            yield message
 
     def _relay(
         self, fact: VenueFact, now: int
@@ -189,7 +192,7 @@ class Broker:
             # Bybit re-sends executions after a reconnect; the first one counted.
             if fact.trade_id in state.heard:
                 return
-            _remember(state.heard, fact.trade_id, None)
+            remember(state.heard, fact.trade_id, None, REMEMBERED)
             if fact.exit:
                 yield fact  # an exit held at the venue: no order of ours, and no state to keep
                 return
@@ -204,12 +207,12 @@ class Broker:
         yield fact
         if order.over and not was_over:
             del state.open[order.client_order_id]
-            _remember(state.finished, order.client_order_id, order)
+            remember(state.finished, order.client_order_id, order, REMEMBERED)
         if state.pairs:
             yield from self._work(self._pairs.heard(fact, order, now))
 
     def _work(
-        self, said: Iterator[SubmitOrder | CancelOrder | PairFinished] | Iterator[CancelOrder]
+        self, said: Iterator[SubmitOrder | CancelOrder | PairFinished]
     ) -> Iterator[SubmitOrder | CancelOrder | OrderSubmitted | PairFinished]:
         for message in said:
             if isinstance(message, SubmitOrder):
@@ -220,22 +223,51 @@ class Broker:
     # --- rows that pass in silence -----------------------------------------------------------------
 
     def quiet_until(self, tape: Tape, start: int, stop: int) -> int:
-        """The first price a resting lead would follow."""
-        for name, since in self._pairs.follows():
-            for kind in (Bar, Quote, Trade):
-                stream = tape.stream(kind, name) if (name, kind) in self.watches else None
-                if stream is not None:
-                    row = max(stream.rows_before(start), int(stream.ts.searchsorted(since)))
-                    if row < len(stream):
+        """The first price that a lead would follow."""
+        for pair in self._pairs.follows():
+            for stream in self._streams(tape, pair.order.lead.instrument):
+                first = max(stream.rows_before(start), int(stream.ts.searchsorted(pair.ts_follow)))
+                last = stream.rows_before(stop)
+                if first < last:
+                    row = self._left_behind(pair, stream, first, last) if pair.child else first
+                    if row < last:
                         stop = min(stop, stream.position(row))
         return stop
 
+    def _left_behind(self, pair: Pair, stream: Stream, first: int, last: int) -> int:
+        """The first row in [first, last) at which a resting lead is no longer where it would be put."""
+        tick, limit = float(self._instruments[stream.instrument].tick), float(pair.limit or 0)
+        sells = pair.order.lead.side is Side.SELL
+        if stream.kind is Quote:
+            column, below, above = "ask" if sells else "bid", limit - 0.49 * tick, limit + 0.49 * tick
+        else:
+            column = "close" if stream.kind is Bar else "price"
+            # A single price is rounded up for an offer and down for a bid, within a billionth of a tick.
+            below, above = limit - 1.99 * tick, limit - (1 - 5e-10) * tick
+            if not sells:
+                below, above = limit + (1 - 5e-10) * tick, limit + 1.99 * tick
+        prices = stream.columns[column]
+        return int(first_beyond(prices, prices, below, above, first, last))
+
     def skip(self, tape: Tape, start: int, stop: int) -> None:
-        """Rows a lead does not follow leave nothing behind."""
+        """Rows that no lead follows leave their price behind."""
+        for name in {pair.order.lead.instrument for pair in self._state.pairs.values()}:
+            newest, at = start - 1, None
+            for stream in self._streams(tape, name):
+                row = stream.rows_before(stop) - 1
+                if row >= 0 and stream.position(row) > newest:
+                    newest, at = stream.position(row), (stream, row)
+            if at is not None:
+                stream, row = at
+                of = stream.columns
+                if stream.kind is Quote:
+                    bid, ask = of["bid"].item(row), of["ask"].item(row)
+                else:
+                    bid, ask = self._pairs.resting(name, of["close" if stream.kind is Bar else "price"].item(row))
+                self._pairs.passed(name, bid, ask)
 
-
-def _remember(memory: dict[str, Any], key: str, value: Any) -> None:
-    """Keep the newest entries of a dict, which is ordered by age."""
-    memory[key] = value
-    if len(memory) > REMEMBERED:
-        del memory[next(iter(memory))]
+    def _streams(self, tape: Tape, name: str) -> Iterator[Stream]:
+        for kind in (Bar, Quote, Trade):
+            stream = tape.stream(kind, name) if (name, kind) in self.watches else None
+            if stream is not None:
+                yield stream

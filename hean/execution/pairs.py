@@ -9,6 +9,7 @@ The lead is cut into clips, so that what stands unhedged never exceeds `max_nake
 """
 
 import enum
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -59,18 +60,22 @@ class Stage(enum.StrEnum):
 
 
 class Pair(Struct):
-    """A pair in progress. Quantities are of each leg, fees in the coin taken off."""
+    """A pair in progress: `led` of the lead has traded, and `kept` is that less what fees took of the coin.
+
+    `hedged` is net of such fees too. `bid` and `ask` are where the lead may rest, as last seen.
+    """
 
     order: SubmitPair
     ts_started: int
     ts_follow: int
+    bid: float
+    ask: float
     stage: Stage = Stage.LEADING
     led: Decimal = ZERO
+    kept: Decimal = ZERO
     hedged: Decimal = ZERO
     attempt: int = 0
     failures: int = 0
-    bid: float = 0.0
-    ask: float = 0.0
     child: str = ""
     limit: Decimal | None = None
     canceling: bool = False
@@ -78,78 +83,95 @@ class Pair(Struct):
     ending: str = ""
 
 
+Said = Iterator[SubmitOrder | CancelOrder | PairFinished]
+
+
 class PairExecutor:
-    """Works one pair of a strategy at a time; what comes meanwhile waits its turn."""
+    """Works one pair at a time on any one instrument of a strategy; what comes meanwhile waits its turn."""
 
     def __init__(self, config: PairConfig, instruments: dict[str, Instrument]) -> None:
         self.config = config
         self.instruments = instruments
         self.pairs: dict[str, Pair] = {}
         self.waiting: dict[str, SubmitPair] = {}
+        self._spot_fee = Decimal(str(config.spot_fee_bp)).scaleb(-4)
 
-    def start(self, order: SubmitPair, now: int) -> Iterator[SubmitOrder | CancelOrder | PairFinished]:
-        busy = [pair for pair in self.pairs.values() if pair.order.strategy == order.strategy]
+    def start(self, order: SubmitPair, now: int) -> Said:
+        busy = [pair for pair in self.pairs.values() if _meet(pair.order, order)]
         if busy:
             self.waiting[order.pair_id] = order
+            for pair in busy:
+                if pair.order.opening and not order.opening:
+                    yield from self._end(pair, f"{order.pair_id} closes it", now)
             return
-        clip = self._clip(order, order.lead.quantity)
-        if clip <= 0:
-            yield PairFinished(
-                order.pair_id, order.strategy, "unwound", f"max_naked {order.max_naked} is under the smallest order"
-            )
-            return
-        seen = float(order.lead.reference)
-        pair = Pair(order, ts_started=now, ts_follow=now, bid=seen, ask=seen)
+        bid, ask = self.resting(order.lead.instrument, float(order.lead.reference))
+        pair = Pair(order, ts_started=now, ts_follow=now, bid=bid, ask=ask)
         self.pairs[order.pair_id] = pair
         yield from self._lead(pair, now)
 
-    def stop(self, strategy: str, reason: str) -> Iterator[CancelOrder]:
+    def stop(self, strategy: str, reason: str, now: int) -> Said:
         """Open no more for a strategy, or for all where it is empty: finish with what is hedged."""
-        for pair_id, order in list(self.waiting.items()):
-            if order.opening and strategy in {"", order.strategy}:
-                del self.waiting[pair_id]
-        for pair in self.pairs.values():
-            if pair.order.opening and strategy in {"", pair.order.strategy} and not pair.ending:
-                pair.ending = reason
-                yield from self._cancel_lead(pair)
+        for order in [order for order in self.waiting.values() if order.opening and strategy in {"", order.strategy}]:
+            del self.waiting[order.pair_id]
+            yield PairFinished(order.pair_id, order.strategy, "unwound", reason)
+        for pair in list(self.pairs.values()):
+            if pair.order.opening and strategy in {"", pair.order.strategy}:
+                yield from self._end(pair, reason, now)
 
-    def heard(self, fact: OrderFact, order: Order, now: int) -> Iterator[SubmitOrder | CancelOrder | PairFinished]:
+    def cancel(self, pair_id: str, now: int) -> Said:
+        """Call one pair back by its own id; one that closes goes on."""
+        if self.pairs[pair_id].order.opening:
+            yield from self._end(self.pairs[pair_id], "canceled", now)
+
+    def heard(self, fact: OrderFact, order: Order, now: int) -> Said:
         """Go on from a fact about one of our children."""
-        pair = self.pairs.get(_pair_of(order.client_order_id))
+        pair = self.pairs.get(pair_of(order.client_order_id))
         if pair is None:
             return
         if isinstance(fact, OrderFilled):
             self._count(pair, fact)
-            if pair.stage is Stage.LEADING and not order.over and self._unhedged(pair) > 0 and not pair.canceling:
+        if order.client_order_id != pair.child:
+            # A fill that crossed our cancel on the wire is hedged as any other.
+            if pair.stage is Stage.LEADING and self._unhedged(pair) > 0:
+                yield from self._cancel_lead(pair) if pair.child else self._go_on(pair, now)
+            return
+        if not order.over:
+            if pair.stage is Stage.LEADING and self._unhedged(pair) > 0:
                 # What is filled is hedged before more is: the rest of the clip comes back first.
                 yield from self._cancel_lead(pair)
-        if not order.over or order.client_order_id != pair.child:
             return
-        passed_over = pair.stage is Stage.LEADING and order.filled == 0 and not pair.canceling and not pair.crossing
+        leading = pair.stage is Stage.LEADING
+        passed_over = leading and not order.filled and not pair.canceling and not pair.crossing
         pair.child = ""
         pair.canceling = False
-        pair.failures = pair.failures + 1 if order.filled == 0 else 0
-        if isinstance(fact, OrderRejected) and pair.stage is Stage.LEADING:
+        if order.filled:
+            pair.failures = 0
+        elif isinstance(fact, OrderRejected) or pair.crossing or not leading:
+            pair.failures += 1
+        hopeless = pair.order.opening or pair.failures >= self.config.hedge_attempts
+        if isinstance(fact, OrderRejected) and leading and hopeless:
             pair.ending = pair.ending or f"lead rejected: {fact.reason}"
         if passed_over and not pair.ending:
             return  # it would have taken: the next price says where it may rest
         yield from self._go_on(pair, now)
 
-    def saw(
-        self, instrument: str, bid: float, ask: float, now: int
-    ) -> Iterator[SubmitOrder | CancelOrder | PairFinished]:
+    def saw(self, instrument: str, bid: float, ask: float, now: int) -> Said:
         """Follow the price with a lead it has left behind, or that found no place to rest."""
-        for pair in list(self.pairs.values()):
-            leg = pair.order.lead
-            if leg.instrument != instrument or pair.stage is not Stage.LEADING or now < pair.ts_follow or pair.crossing:
-                continue
+        for pair in self._led_by(instrument):
             pair.bid, pair.ask = bid, ask
+            if pair.stage is not Stage.LEADING or pair.crossing or now < pair.ts_follow:
+                continue
             if not pair.child:
                 yield from self._go_on(pair, now)
-            elif pair.limit != self._limit(pair, self.instruments[instrument]):
+            elif pair.limit != self._limit(pair):
                 yield from self._cancel_lead(pair)
 
-    def woken(self, now: int) -> Iterator[SubmitOrder | CancelOrder | PairFinished]:
+    def passed(self, instrument: str, bid: float, ask: float) -> None:
+        """Note a price that no lead follows."""
+        for pair in self._led_by(instrument):
+            pair.bid, pair.ask = bid, ask
+
+    def woken(self, now: int) -> Said:
         """Lose patience: an opening pair ends with what it has, a closing one takes the price there is."""
         for pair in list(self.pairs.values()):
             if now < self._deadline(pair) or pair.stage is not Stage.LEADING or pair.crossing:
@@ -157,10 +179,8 @@ class PairExecutor:
             if pair.order.opening:
                 pair.ending = pair.ending or f"not filled within {self.config.patience_s:g} s"
             pair.crossing = True
-            if pair.child:
-                yield from self._cancel_lead(pair)
-            else:
-                yield from self._go_on(pair, now)
+            pair.failures = 0
+            yield from self._cancel_lead(pair) if pair.child else self._go_on(pair, now)
 
     def wake_at(self) -> int | None:
         times = [
@@ -168,78 +188,75 @@ class PairExecutor:
         ]
         return min(times, default=None)
 
-    def follows(self) -> Iterator[tuple[str, int]]:
-        """Which instruments matter now, and from when on: the leads that rest."""
+    def follows(self) -> Iterator[Pair]:
+        """The pairs a price may set going: those that lead, and are not called back."""
         for pair in self.pairs.values():
             if pair.stage is Stage.LEADING and not pair.canceling and not pair.crossing:
-                yield pair.order.lead.instrument, pair.ts_follow
+                yield pair
+
+    def resting(self, instrument: str, price: float) -> tuple[float, float]:
+        """Where a bid and an offer may rest about a single price, from a trade or a close: a tick off, so as not to take."""
+        rules = self.instruments[instrument]
+        return float(rules.price_down(price) - rules.tick), float(rules.price_up(price) + rules.tick)
 
     # --- the stages -----------------------------------------------------------------------------
 
-    def _go_on(self, pair: Pair, now: int) -> Iterator[SubmitOrder | CancelOrder | PairFinished]:
-        order = pair.order
+    def _go_on(self, pair: Pair, now: int) -> Said:
         if pair.stage is Stage.UNWINDING:
-            left = self._unhedged_lead(pair)
-            if left <= 0:
-                yield from self._finish(pair, "unwound", pair.ending, now)
-            elif pair.failures >= self.config.hedge_attempts:
-                yield from self._finish(pair, "broken", f"{left} of {order.lead.instrument} cannot be unwound", now)
-            else:
-                yield from self._unwind(pair, left)
+            yield from self._unwind(pair, now)
             return
         missing = self._unhedged(pair)
         if missing > 0:
-            if pair.stage is Stage.HEDGING and pair.failures >= self.config.hedge_attempts:
-                pair.stage = Stage.UNWINDING
-                pair.failures = 0
-                pair.ending = f"{missing} of {order.hedge.instrument} could not be traded"
-                yield from self._unwind(pair, self._unhedged_lead(pair))
-                return
             if pair.stage is Stage.LEADING:
-                pair.stage = Stage.HEDGING
-                pair.failures = 0
-            yield from self._hedge(pair, missing)
+                pair.stage, pair.failures = Stage.HEDGING, 0
+            if pair.failures < self.config.hedge_attempts:
+                yield self._hedge(pair, missing)
+                return
+            pair.stage, pair.failures = Stage.UNWINDING, 0
+            pair.ending = f"{missing} of {pair.order.hedge.instrument} could not be traded"
+            yield from self._unwind(pair, now)
             return
         if pair.stage is Stage.HEDGING:
-            pair.stage = Stage.LEADING
-            pair.failures = 0
-        left = order.lead.quantity - pair.led
-        if left <= 0:
-            yield from self._finish(pair, "done", "", now)
-        elif pair.ending or (pair.crossing and pair.failures >= self.config.hedge_attempts):
-            reason = pair.ending or f"{left} of {order.lead.instrument} could not be traded"
-            yield from self._finish(pair, "done" if pair.led > 0 else "unwound", reason, now)
-        else:
-            yield from self._lead(pair, now)
+            pair.stage, pair.failures = Stage.LEADING, 0
+        yield from self._lead(pair, now)
 
-    def _lead(self, pair: Pair, now: int) -> Iterator[SubmitOrder | PairFinished | CancelOrder]:
+    def _lead(self, pair: Pair, now: int) -> Said:
+        """Send the next clip of the lead, or finish where there is none to send."""
         order = pair.order
         leg = order.lead
-        instrument = self.instruments[leg.instrument]
-        quantity = self._clip(order, leg.quantity - pair.led)
-        limit = None if pair.crossing else self._limit(pair, instrument)
-        if limit is not None and order.opening and self._walked(leg, limit) > self.config.max_walk_bp:
-            yield from self._finish(pair, "done" if pair.led > 0 else "unwound", "the price ran away", now)
+        left = leg.quantity - pair.led
+        clip = self._clip(pair, left)
+        limit = None if pair.crossing else self._limit(pair)
+        reason = pair.ending
+        if not reason and left > 0:
+            if clip <= 0:
+                reason = f"max_naked {order.max_naked:f} leaves {left} of {leg.instrument} too small to trade"
+            elif pair.crossing and pair.failures >= self.config.hedge_attempts:
+                reason = f"{left} of {leg.instrument} could not be traded"
+            elif limit is not None and order.opening and self._walked(leg, limit) > self.config.max_walk_bp:
+                reason = "the price ran away"
+        if reason or left <= 0:
+            yield from self._finish(pair, "done" if pair.led > 0 else "unwound", "" if left <= 0 else reason, now)
             return
         pair.ts_follow = now + int(self.config.reprice_s * S)
         yield self._child(
             pair,
             leg,
             leg.side,
-            quantity,
+            clip,
             limit=limit,
             time_in_force=TimeInForce.IOC if pair.crossing else TimeInForce.POST_ONLY,
-            reduce_only=not order.opening and not instrument.is_spot,
+            reduce_only=not order.opening and not self.instruments[leg.instrument].is_spot,
         )
 
-    def _hedge(self, pair: Pair, missing: Decimal) -> Iterator[SubmitOrder]:
+    def _hedge(self, pair: Pair, missing: Decimal) -> SubmitOrder:
         leg = pair.order.hedge
         instrument = self.instruments[leg.instrument]
         quantity = missing
         if instrument.is_spot and leg.side is Side.BUY:
             # The fee comes off the coin bought: so much more is bought that the net is the hedge.
-            quantity = instrument.quantity(float(missing) / (1 - self.config.spot_fee_bp / 1e4))
-        yield self._child(
+            quantity = instrument.whole_steps(missing / (1 - self._spot_fee))
+        return self._child(
             pair,
             leg,
             leg.side,
@@ -249,31 +266,38 @@ class PairExecutor:
             reduce_only=not pair.order.opening and not instrument.is_spot,
         )
 
-    def _unwind(self, pair: Pair, quantity: Decimal) -> Iterator[SubmitOrder]:
+    def _unwind(self, pair: Pair, now: int) -> Said:
+        """Trade the lead back as far as it stands without a hedge."""
         leg = pair.order.lead
-        back = Side.SELL if leg.side is Side.BUY else Side.BUY
         instrument = self.instruments[leg.instrument]
-        yield self._child(
-            pair,
-            leg,
-            back,
-            instrument.whole_steps(quantity),
-            limit=None,
-            time_in_force=TimeInForce.IOC,
-            reduce_only=pair.order.opening and not instrument.is_spot,
-        )
+        left = instrument.whole_steps(max(ZERO, self._naked(pair)))
+        reduce_only = pair.order.opening and not instrument.is_spot
+        if left <= 0 or not (reduce_only or _tradable(instrument, left, leg.reference)):
+            yield from self._finish(pair, "unwound", pair.ending, now)
+        elif pair.failures >= self.config.hedge_attempts:
+            yield from self._finish(pair, "broken", f"{left} of {leg.instrument} cannot be unwound", now)
+        else:
+            back = Side.SELL if leg.side is Side.BUY else Side.BUY
+            yield self._child(pair, leg, back, left, limit=None, time_in_force=TimeInForce.IOC, reduce_only=reduce_only)
 
-    def _finish(
-        self, pair: Pair, outcome: str, reason: str, now: int
-    ) -> Iterator[SubmitOrder | CancelOrder | PairFinished]:
+    def _end(self, pair: Pair, reason: str, now: int) -> Said:
+        """Let a pair end with what it has, as soon as that is hedged."""
+        if pair.ending:
+            return
+        pair.ending = reason
+        if pair.child:
+            yield from self._cancel_lead(pair)
+        else:
+            yield from self._go_on(pair, now)
+
+    def _finish(self, pair: Pair, outcome: str, reason: str, now: int) -> Said:
         order = pair.order
         del self.pairs[order.pair_id]
         yield PairFinished(order.pair_id, order.strategy, outcome, reason)
-        for pair_id, waiting in list(self.waiting.items()):
-            if waiting.strategy == order.strategy:
-                del self.waiting[pair_id]
+        for waiting in list(self.waiting.values()):
+            if not any(_meet(pair.order, waiting) for pair in self.pairs.values()):
+                del self.waiting[waiting.pair_id]
                 yield from self.start(waiting, now)
-                return
 
     def _child(
         self,
@@ -307,54 +331,71 @@ class PairExecutor:
             pair.canceling = True
             yield CancelOrder(pair.order.strategy, pair.child, pair.order.lead.instrument)
 
+    def _led_by(self, instrument: str) -> list[Pair]:
+        return [pair for pair in self.pairs.values() if pair.order.lead.instrument == instrument]
+
     # --- arithmetic -----------------------------------------------------------------------------
 
     def _count(self, pair: Pair, fill: OrderFilled) -> None:
         """Add a fill to its leg, net of a fee taken in the coin."""
         order = pair.order
-        if fill.instrument == order.lead.instrument:
-            pair.led += fill.quantity if fill.side is order.lead.side else -fill.quantity
+        taken = fill.fee if fill.fee_currency == self.instruments[fill.instrument].base else ZERO
+        if fill.instrument == order.hedge.instrument:
+            pair.hedged += fill.quantity - order.hedge.side * taken
             return
-        coin = self.instruments[fill.instrument].base
-        pair.hedged += fill.quantity - (fill.fee if fill.fee_currency == coin else ZERO)
+        forward = fill.side is order.lead.side
+        pair.led += fill.quantity if forward else -fill.quantity
+        pair.kept += (fill.quantity if forward else -fill.quantity) - order.lead.side * taken
 
     def _unhedged(self, pair: Pair) -> Decimal:
         """What the hedge still owes the lead, in whole steps; nothing while it is too small to be an order."""
         order = pair.order
         instrument = self.instruments[order.hedge.instrument]
-        wanted = order.hedge.quantity * pair.led / order.lead.quantity
+        wanted = order.hedge.quantity * pair.kept / order.lead.quantity
         missing = instrument.whole_steps(max(ZERO, wanted - pair.hedged))
-        tradable = missing >= instrument.min_quantity and missing * order.hedge.reference >= instrument.min_notional
-        return missing if tradable else ZERO
+        return missing if _tradable(instrument, missing, order.hedge.reference) else ZERO
 
-    def _unhedged_lead(self, pair: Pair) -> Decimal:
+    def _naked(self, pair: Pair) -> Decimal:
         """The lead's quantity that stands without a hedge."""
         order = pair.order
-        instrument = self.instruments[order.lead.instrument]
-        return instrument.whole_steps(max(ZERO, pair.led - pair.hedged * order.lead.quantity / order.hedge.quantity))
+        return pair.kept - pair.hedged * order.lead.quantity / order.hedge.quantity
 
-    def _clip(self, order: SubmitPair, left: Decimal) -> Decimal:
-        """How much of the lead may be at risk at once."""
+    def _clip(self, pair: Pair, left: Decimal) -> Decimal:
+        """How much of the lead to risk at once: even parts, so that none is too small; nothing where none can be large enough.
+
+        A pair that closes is never stopped for being too small: it then stands naked with the least there is.
+        """
+        order = pair.order
         instrument = self.instruments[order.lead.instrument]
-        most = instrument.whole_steps(order.max_naked / order.lead.reference)
+        step = instrument.step
+        naked = self.instruments[order.hedge.instrument].whole_steps(abs(self._naked(pair)))
+        most = instrument.whole_steps(max(ZERO, order.max_naked / order.lead.reference - naked))
+        least = self._least(order)
         clip = min(left, most)
-        rest = left - clip
-        if 0 < rest * order.lead.reference < instrument.min_notional or 0 < rest < instrument.min_quantity:
-            clip = left if left <= most else instrument.whole_steps(left / 2)
-        small = clip < instrument.min_quantity or clip * order.lead.reference < instrument.min_notional
-        return ZERO if small and order.opening else clip
+        if most > 0 and left > most:
+            parts = math.ceil(left / most)
+            clip = min(most, math.ceil(left / parts / step) * step)
+        if clip >= least:
+            return clip
+        if order.opening:
+            return most if least <= most <= left else ZERO
+        return min(left, math.ceil(least / step) * step)
 
-    def _limit(self, pair: Pair, instrument: Instrument) -> Decimal:
-        """Where the lead rests: at the best price of its own side, or at the last one known."""
-        leg, bid, ask = pair.order.lead, pair.bid, pair.ask
-        if bid == ask:
-            # A single price, from a trade or a close: a tick behind it, so as not to take.
-            return (
-                instrument.price_up(ask) + instrument.tick
-                if leg.side is Side.SELL
-                else instrument.price_down(bid) - instrument.tick
-            )
-        return instrument.price(ask) if leg.side is Side.SELL else instrument.price(bid)
+    def _least(self, order: SubmitPair) -> Decimal:
+        """The smallest part of the lead that both legs can trade."""
+        ratio = order.lead.quantity / order.hedge.quantity
+        lead, hedge = self.instruments[order.lead.instrument], self.instruments[order.hedge.instrument]
+        return max(
+            lead.min_quantity,
+            lead.min_notional / order.lead.reference,
+            ratio * hedge.min_quantity,
+            ratio * hedge.min_notional / order.hedge.reference,
+        )
+
+    def _limit(self, pair: Pair) -> Decimal:
+        """Where the lead rests: at the best price of its own side."""
+        leg = pair.order.lead
+        return self.instruments[leg.instrument].price(pair.ask if leg.side is Side.SELL else pair.bid)
 
     def _walked(self, leg: PairLeg, limit: Decimal) -> float:
         """How far the limit is against us from where it was decided, in basis points."""
@@ -365,5 +406,16 @@ class PairExecutor:
         return pair.ts_started + int(self.config.patience_s * S)
 
 
-def _pair_of(client_order_id: str) -> str:
+def pair_of(client_order_id: str) -> str:
+    """The pair a child order belongs to, by its id."""
     return client_order_id.rpartition("-")[0]
+
+
+def _meet(one: SubmitPair, other: SubmitPair) -> bool:
+    """Whether two pairs of a strategy trade in each other's instruments."""
+    legs = {one.lead.instrument, one.hedge.instrument}
+    return one.strategy == other.strategy and not legs.isdisjoint((other.lead.instrument, other.hedge.instrument))
+
+
+def _tradable(instrument: Instrument, quantity: Decimal, price: Decimal) -> bool:
+    return quantity >= instrument.min_quantity and quantity * price >= instrument.min_notional
