@@ -41,7 +41,7 @@ def fill(trade_id, quantity="1", ending=""):
 def test_an_order_is_said_to_be_on_its_way_before_it_is_sent():
     sent = buy("1", order_id="o")
 
-    assert hear(broker(), sent) == [[OrderSubmitted("o", "a", PERP), sent]]
+    assert hear(broker(), sent) == [[OrderSubmitted("o", "a", PERP, Side.BUY, D(1)), sent]]
 
 
 def test_an_order_told_twice_is_sent_once():

@@ -40,7 +40,7 @@ def facts(quantity="1"):
     who = ("o", "a", PERP)
     fill = OrderFilled(*who, "t", Side.BUY, D(quantity), D(1), D(0), "USDT", Liquidity.MAKER, None, "", 1)
     return {
-        "Submitted": OrderSubmitted(*who),
+        "Submitted": OrderSubmitted(*who, Side.BUY, D(3)),
         "Accepted": OrderAccepted(*who, "v"),
         "Filled": fill,
         "Rejected": OrderRejected(*who, "no"),

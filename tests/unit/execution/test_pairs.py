@@ -358,11 +358,12 @@ def test_a_rest_too_small_for_the_hedge_is_left():
 def test_child_ids_name_their_pair_and_fit_the_venue():
     story = Story()
     story(pair("0.1", pair_id="run-a-strategy-name-1-123456"))
-    for _ in range(9_998):
-        story.quote(50_000.0 + len(story.sent) % 2, 50_000.2 + len(story.sent) % 2, after=2)
-        story.cancel()
+    for turn in range(1_800):  # an hour of repricing, as often as may be
+        story.quote(50_000.0 + turn % 2, 50_000.2 + turn % 2, after=2)
+        if story.broker.state.pairs["run-a-strategy-name-1-123456"].canceling:
+            story.cancel()
 
-    assert story.last.client_order_id == "run-a-strategy-name-1-123456-9999"
+    assert story.last.client_order_id == "run-a-strategy-name-1-123456-1801"
     assert len(story.last.client_order_id) <= 36
 
 
