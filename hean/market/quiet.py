@@ -1,6 +1,6 @@
 """Compiled searches: the first row of a tape where something valued at the market may happen."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -123,20 +123,22 @@ class MarkSearch:
         """The first position in [start, stop) that prices anything watched, or `stop`."""
         return min((self.first_row(instrument, start, stop) for instrument in self._streams), default=stop)
 
-    def last_prices(self, start: int, stop: int) -> Iterator[tuple[str, float]]:
+    def last_prices(self, start: int, stop: int) -> list[tuple[str, float]]:
         """The last price of each instrument that has one in [start, stop)."""
+        found = []
         for instrument, streams in self._streams.items():
             last = start - 1
-            price = 0.0
+            latest = None
             for stream in streams:
                 row = _rows_before(stream, stop) - 1
                 if row >= 0:
-                    position = stream.position(row)
+                    position = row if stream.positions is None else stream.positions.item(row)
                     if position > last:
                         last = position
-                        price = price_at(stream, row)
-            if last >= start:
-                yield instrument, price
+                        latest = stream, row
+            if latest is not None:
+                found.append((instrument, price_at(*latest)))
+        return found
 
     def _columns(self, stream: Stream) -> "_Direct":
         key = ("marks", stream.index, self._adverse)
@@ -196,11 +198,14 @@ def price_of(message: MarkPrice | Bar | Trade | Quote) -> float:
 def price_at(stream: Stream, row: int) -> float:
     """The same, read from the columns."""
     of = stream.columns
+    price: float
     if stream.kind is Bar:
-        return float(of["close"].item(row))
-    if stream.kind is Quote:
-        return float(0.5 * (of["bid"].item(row) + of["ask"].item(row)))
-    return float(of["price"].item(row))
+        price = of["close"].item(row)
+    elif stream.kind is Quote:
+        price = 0.5 * (of["bid"].item(row) + of["ask"].item(row))
+    else:
+        price = of["price"].item(row)
+    return price
 
 
 def prices_of(stream: Stream) -> Floats:
@@ -284,7 +289,8 @@ def _join(streams: list[tuple[Stream, int]], *, adverse: bool) -> _Joint:
 def _rows_before(stream: Stream, position: int) -> int:
     if stream.positions is None:
         return min(position, len(stream))
-    return int(_bisect(stream.positions, position))
+    row: int = _bisect(stream.positions, position)
+    return row
 
 
 @njit(cache=True)

@@ -136,10 +136,10 @@ class Portfolio:
         if state.midnight is None:
             state.midnight = (now // DAY + 1) * DAY
         match message:
-            case MarkPrice() | Bar() | Trade() | Quote():
-                return self._mark(message.instrument, price_of(message))
             case OrderFilled():
                 return self._fill(message) if state.fills.first_time(message.trade_id) else ()
+            case MarkPrice() | Bar() | Trade() | Quote():
+                return self._mark(message.instrument, price_of(message))
             case FundingSettled():
                 if not state.settlements.first_time(message.settlement_id):
                     return ()
@@ -221,10 +221,10 @@ class Portfolio:
             # A position is never worth nothing for want of a mark: until one comes it is worth what was paid.
             state.marks[name] = float(fill.price)
             state.assumed[name] = None
-        shares = self.accountant.fill(state.ledger, fill, state.marks)
-        said: list[PositionChanged | EquityChanged] = [self._position(share.strategy, name) for share in shares]
+        strategies = self.accountant.fill(state.ledger, fill, state.marks)
+        said: list[PositionChanged | EquityChanged] = [self._position(strategy, name) for strategy in strategies]
         if fill.fee_currency != self.config.currency and self.accountant.spot(fill.fee_currency) != name:
-            said += [self._position(share.strategy, self.accountant.spot(fill.fee_currency)) for share in shares]
+            said += [self._position(strategy, self.accountant.spot(fill.fee_currency)) for strategy in strategies]
         said.append(self._equity())
         return said
 
@@ -243,7 +243,8 @@ class Portfolio:
     def _equity(self) -> EquityChanged:
         state = self.state
         state.said = state.ledger.equity(state.marks)
-        known = not any(state.ledger.exposure.get(instrument) for instrument in state.assumed)
+        assumed = state.assumed
+        known = not assumed or not any(state.ledger.exposure.get(instrument) for instrument in assumed)
         self._refence()
         return EquityChanged(state.said, known)
 
@@ -251,19 +252,21 @@ class Portfolio:
         """Compute the float figures anew: whenever the books changed, or equity was said."""
         state = self.state
         marks = state.marks
-        constant = float(state.ledger.constant)
-        slopes = {
-            name: float(quantity) for name, quantity in state.ledger.exposure.items() if quantity and name in marks
-        }
-        fence = state.fence = Fence(constant, slopes)
-        if state.said is not None:
-            said = float(state.said)
-            size = abs(constant)
-            for name, slope in slopes.items():
-                size += abs(slope * marks[name])
-            reach = abs(said) * self._step - SLACK * size
-            fence.low = said - reach
-            fence.high = said + reach
+        slopes = {}
+        for name, quantity in state.ledger.exposure.items():
+            if quantity and name in marks:
+                slopes[name] = float(quantity)
+        if not slopes or state.said is None:
+            state.fence = Fence(0.0, slopes)  # nothing moves, or nothing was said that it could move from
+            return
+        value = constant = float(state.ledger.constant)
+        size = abs(constant)
+        for name, slope in slopes.items():
+            worth = slope * marks[name]
+            value += worth
+            size += abs(worth)
+        reach = abs(value) * self._step - SLACK * size
+        state.fence = Fence(constant, slopes, value - reach, value + reach)
 
     def _searching(self, tape: Tape) -> MarkSearch:
         """The search over a tape: what can be had from the tape and the watches alone is no state."""

@@ -10,8 +10,8 @@ from hean.instruments import Instrument
 from hean.messages import Bracket, Leg, OrderBracket, Side, Signal
 from hean.risk import limits
 from hean.risk.config import RiskConfig, StrategyLimits, exact
-from hean.risk.exposure import ZERO, Slot, Totals, totals
-from hean.risk.killswitch import SECOND, KillSwitch, Tier
+from hean.risk.exposure import BUY, ZERO, Slot, Totals, totals
+from hean.risk.killswitch import SECOND, YELLOW, KillSwitch
 from hean.risk.limits import Refusal, Rule
 from hean.risk.memory import DecisionMemory
 from hean.risk.sizing import RiskSizing, coarser_step, size, stressed, whole
@@ -70,7 +70,7 @@ class Approver:
         oldest = self._price_age[signal.strategy]
         for leg in signal.legs:
             seen = state.prices.get(leg.instrument)
-            last = seen.price if seen is not None and now - seen.ts <= self._price_memory else None
+            last = float(seen.price) if seen is not None and now - seen.ts <= self._price_memory else None
             refusal = (
                 limits.stale_price(now - leg.ts_seen, oldest)
                 or limits.stale_feed(leg.instrument, state.stale)
@@ -113,7 +113,7 @@ class Approver:
             return wanted
         if not isinstance(self._strategies[slot.strategy].sizing, RiskSizing):
             return refusal
-        net = others.high if place.side is Side.BUY else -others.low
+        net = others.high if place.side is BUY else -others.low
         room = min(
             budget - others.strategy,
             self.gross_exposure * equity - others.gross,
@@ -135,10 +135,10 @@ class Approver:
         budget: Decimal,
     ) -> Refusal | None:
         slot, instrument, price = place.slot, place.instrument, place.price
-        target = place.side * wanted
-        order = abs(target - slot.held)
-        value = max(wanted, abs(slot.held)) * price
-        net = others.high + target * price if place.side is Side.BUY else -(others.low + target * price)
+        held = slot.held * place.side
+        order = abs(wanted - held)
+        value = max(wanted, abs(held)) * price
+        net = wanted * price + (others.high if place.side is BUY else -others.low)
         refusal = (
             limits.min_quantity(order, instrument)
             or limits.min_notional(order * price, instrument)
@@ -226,7 +226,7 @@ class Approver:
             return refusal
         found = size(
             self._strategies[signal.strategy].sizing,
-            equity=float(_known(state)),
+            equity=_known(state),
             price=place.leg.price,
             stop=signal.bracket.stop if signal.bracket is not None else None,
             volatility=signal.volatility,
@@ -234,7 +234,7 @@ class Approver:
         if found is None:
             return Refusal(Rule.SIZE_UNKNOWN, "neither stop nor volatility", "one of them")
         full = found.quantity * abs(place.leg.weight)
-        if self._kill.state.tier >= Tier.YELLOW:
+        if self._kill.state.tier >= YELLOW:
             full *= self._kill.config.yellow_scale
         wanted = place.instrument.quantity(full)
         if step != place.instrument.step:
@@ -263,9 +263,8 @@ def _recent(sent: list[int], now: int) -> int:
 
 def in_ticks(bracket: Bracket, place: Place) -> OrderBracket:
     """A bracket as the venue holds it: the stop never looser than asked, the target never further."""
-    nearer, lower = (
-        (place.instrument.price_up, place.instrument.price_down)
-        if place.side is Side.BUY
-        else (place.instrument.price_down, place.instrument.price_up)
-    )
+    rules = place.instrument
+    nearer, lower = rules.price_up, rules.price_down
+    if place.side is not BUY:
+        nearer, lower = lower, nearer
     return OrderBracket(nearer(bracket.stop), None if bracket.target is None else lower(bracket.target))

@@ -19,7 +19,7 @@ from hean.messages import (
 )
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.desk import Desk
-from hean.risk.killswitch import SECOND, KillSwitch, Tier, Trip
+from hean.risk.killswitch import ORANGE, SECOND, KillSwitch, Trip
 from hean.risk.memory import DAY
 from hean.risk.state import Flattening, RiskState
 
@@ -81,7 +81,7 @@ class Control:
         if day != state.day:
             state.day = day
             state.day_equity = equity
-        if trip is not None or state.reducing or state.kill.tier is Tier.ORANGE:
+        if trip is not None or state.reducing or state.kill.tier is ORANGE:
             return self._judge(trip, now)
         return ()
 
@@ -186,7 +186,7 @@ class Control:
 
     def _judge(self, trip: Trip | None, now: int) -> Iterator[Consequence]:
         state = self.state
-        if state.kill.tier is Tier.ORANGE:
+        if state.kill.tier is ORANGE:
             state.reducing["drawdown"] = f"drawdown {state.kill.drawdown:.2%}"
         else:
             state.reducing.pop("drawdown", None)

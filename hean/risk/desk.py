@@ -17,10 +17,12 @@ from hean.messages import (
     TimeInForce,
 )
 from hean.risk.config import RiskConfig, exact
-from hean.risk.exposure import ZERO, Order, Slot
+from hean.risk.exposure import BUY, SELL, ZERO, Order, Slot
 from hean.risk.memory import DecisionMemory
 from hean.risk.sizing import whole
 from hean.risk.state import RiskState, Seen
+
+_IOC = TimeInForce.IOC
 
 
 class Desk:
@@ -44,51 +46,53 @@ class Desk:
         self._memory = memory
         self._max_naked = exact(config.max_naked)
         self._least_margin = 1 / exact(config.leverage)
+        self._most = {name: whole(rules.max_market_quantity, rules.step) for name, rules in instruments.items()}
 
     def close(self, slots: list[Slot], *, as_pairs: bool = True) -> Iterator[SubmitOrder | SubmitPair]:
         """Close what these slots hold: two opposite legs of one base coin as a pair, anything else by itself."""
-        if as_pairs:
+        if as_pairs and len(slots) > 1:
             for base in dict.fromkeys(slot.base for slot in slots):
                 legs = [slot for slot in slots if slot.base == base]
                 if len(legs) == 2 and legs[0].held * legs[1].held < 0:
                     slots = [slot for slot in slots if slot.base != base]
                     legs.sort(key=lambda slot: self._instruments[slot.instrument].category is not Category.LINEAR)
-                    first, second = ((slot, Side.SELL if slot.held > 0 else Side.BUY, abs(slot.held)) for slot in legs)
+                    first, second = ((slot, SELL if slot.held > 0 else BUY, abs(slot.held)) for slot in legs)
                     yield self.pair_order(first, second, opening=False)
         for slot in slots:
             yield from self.reduce(slot, abs(slot.held))
 
-    def reduce(self, slot: Slot, quantity: Decimal) -> Iterator[SubmitOrder]:
+    def reduce(self, slot: Slot, quantity: Decimal) -> list[SubmitOrder]:
         """Sell or buy back part of what is held, in as many orders as the venue's largest asks for."""
-        side = Side.SELL if slot.held > 0 else Side.BUY
+        side = SELL if slot.held > ZERO else BUY
         instrument = self._instruments.get(slot.instrument)
-        most = whole(instrument.max_market_quantity, instrument.step) if instrument is not None else ZERO
         spot = instrument is not None and instrument.is_spot
-        while quantity > 0:
-            part = min(quantity, most or quantity)
-            yield self.order(slot, side, part, reduce_only=not spot and not self._netted(slot), bracket=None)
+        reduce_only = not spot and not self._netted(slot)
+        most = self._most.get(slot.instrument) or quantity
+        orders = []
+        while quantity > ZERO:
+            part = min(quantity, most)
+            orders.append(self.order(slot, side, part, reduce_only=reduce_only, bracket=None))
             quantity -= part
+        return orders
 
     def _netted(self, slot: Slot) -> bool:
         """Whether another strategy stands against this one in the same instrument.
 
         The venue knows one net position, and refuses a reduce-only order that is larger or on its side.
         """
-        others = (
-            places[slot.instrument]
-            for strategy, places in self.state.slots.items()
-            if strategy != slot.strategy and slot.instrument in places
-        )
-        return any(
-            min(other.held, other.target) < 0 < slot.held or max(other.held, other.target) > 0 > slot.held
-            for other in others
-        )
+        for strategy, places in self.state.slots.items():
+            other = places.get(slot.instrument) if strategy != slot.strategy else None
+            if other is not None and (
+                min(other.held, other.target) < 0 < slot.held or max(other.held, other.target) > 0 > slot.held
+            ):
+                return True
+        return False
 
     def order(
         self, slot: Slot, side: Side, quantity: Decimal, *, reduce_only: bool, bracket: OrderBracket | None
     ) -> SubmitOrder:
         order_id = self._next_id(slot.strategy)
-        change = quantity if side is Side.BUY else -quantity
+        change = quantity if side is BUY else -quantity
         self.state.orders[order_id] = Order(slot.strategy, slot.instrument, change)
         slot.orders += 1
         slot.target += change
@@ -100,7 +104,7 @@ class Desk:
             side=side,
             quantity=quantity,
             limit=None,
-            time_in_force=TimeInForce.IOC,
+            time_in_force=_IOC,
             reduce_only=reduce_only,
             reference=slot.price,
             bracket=bracket,
@@ -135,11 +139,10 @@ class Desk:
     def filled(self, fill: OrderFilled, now: int) -> Slot:
         state = self.state
         slot = self.slot(fill.strategy, fill.instrument)
-        change = fill.quantity if fill.side is Side.BUY else -fill.quantity
-        price = float(fill.price)
+        change = fill.quantity if fill.side is BUY else -fill.quantity
         slot.fills += 1
         slot.price = fill.price
-        self.saw(fill.instrument, price, now)
+        self.saw(fill.instrument, fill.price, now)
         order = state.orders.get(fill.client_order_id)
         if order is not None:
             order.remaining -= change
@@ -153,7 +156,7 @@ class Desk:
             # A fee in the base coin is not cash: it makes what is held, and later sold, less.
             fee = float(fill.fee) if instrument is None or fill.fee_currency == instrument.quote else 0.0
             before = slot.trip.context
-            outcome = slot.trip.fold(change, price, fee)
+            outcome = slot.trip.fold(change, float(fill.price), fee)
             if outcome is not None:
                 slot.trip.context = slot.context
                 self._memory.record(slot.strategy, before, outcome, now)
@@ -229,9 +232,9 @@ class Desk:
     def tradable(self, slot: Slot) -> bool:
         """Whether what is held can be closed: a derivative always, spot only above the venue's least order."""
         rules = self._instruments.get(slot.instrument)
-        held = abs(slot.held)
         if rules is None or not rules.is_spot:
-            return held > 0
+            return bool(slot.held)
+        held = abs(slot.held)
         return 0 < held >= rules.min_quantity and held * slot.price >= rules.min_notional
 
     def flat(self) -> bool:
@@ -254,7 +257,7 @@ class Desk:
         )
         return all(order.unknown for order in orders)
 
-    def saw(self, instrument: str, price: float, now: int) -> None:
+    def saw(self, instrument: str, price: float | Decimal, now: int) -> None:
         seen = self.state.prices.get(instrument)
         if seen is None:
             self.state.prices[instrument] = Seen(price, now)

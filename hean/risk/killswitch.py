@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
 SECOND = 1_000_000_000
+_NONE, _ALL = Decimal(0), Decimal(1)
 
 
 class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -44,6 +45,9 @@ class Tier(enum.IntEnum):
     ORANGE = 2
 
 
+GREEN, YELLOW, ORANGE = Tier
+
+
 class Trip(Struct, frozen=True):
     """What pulled the switch, on what figure, against what limit."""
 
@@ -53,11 +57,12 @@ class Trip(Struct, frozen=True):
 
 
 class KillSwitchState(Struct):
-    """`smoothed` is the average as of `ts_smoothed`; `red_since` is when the red drawdown was first seen."""
+    """`raw` is the drawdown as a float, `smoothed` its average as of `ts_smoothed`, `red_since` when red was first seen."""
 
     equity: Decimal | None = None
     high_water: Decimal | None = None
     drawdown: Decimal = Decimal(0)
+    raw: float = 0.0
     smoothed: float = 0.0
     ts_smoothed: int = 0
     tier: Tier = Tier.GREEN
@@ -82,22 +87,26 @@ class KillSwitch:
         self._jump = Decimal(str(config.jump))
         self._confirm = round(config.confirm_s * SECOND)
         self._tau = config.smoothing_min * 60 * SECOND
+        self._calm = min(config.yellow, config.orange, config.red)
 
     def mark(self, equity: Decimal, now: int) -> Trip | None:
         """Take the account's worth; it must be known."""
         state = self.state
         state.equity = equity
         state.traded = False
-        if state.high_water is None or equity >= state.high_water:
+        high = state.high_water
+        if high is None or equity >= high:
             state.high_water = equity
             if not state.drawdown and state.smoothed == 0:
                 state.ts_smoothed = now
                 return None
             self._smooth(now)
-            state.drawdown = Decimal(0)
+            state.drawdown = _NONE
+            state.raw = 0.0
         else:
             self._smooth(now)
-            state.drawdown = (state.high_water - equity) / state.high_water if state.high_water > 0 else Decimal(1)
+            state.drawdown = (high - equity) / high if high > _NONE else _ALL
+            state.raw = float(state.drawdown)
         return self._judge(now, confirmable=True)
 
     def check(self, now: int, *, confirmable: bool) -> Trip | None:
@@ -143,7 +152,7 @@ class KillSwitch:
     def _smooth(self, now: int) -> None:
         """Carry the average to `now`: the drawdown stood since the last mark."""
         state = self.state
-        standing = float(state.drawdown)
+        standing = state.raw
         if state.smoothed != standing:
             faded = math.exp((state.ts_smoothed - now) / self._tau)
             state.smoothed = standing + (state.smoothed - standing) * faded
@@ -153,12 +162,13 @@ class KillSwitch:
 
     def _judge(self, now: int, *, confirmable: bool) -> Trip | None:
         state, config = self.state, self.config
-        raw = float(state.drawdown)
-        if raw < config.yellow and raw < config.orange and raw < config.red:
-            state.tier, state.red_since, state.alarm = Tier.GREEN, None, None
+        raw = state.raw
+        if raw < self._calm:
+            state.tier = GREEN
+            state.red_since = state.alarm = None
             return None
         soft = min(raw, state.smoothed)
-        state.tier = Tier.ORANGE if soft >= config.orange else Tier.YELLOW if soft >= config.yellow else Tier.GREEN
+        state.tier = ORANGE if soft >= config.orange else YELLOW if soft >= config.yellow else GREEN
         trip = None
         alarms: list[int] = []
         if state.drawdown < self._red or state.tripped:

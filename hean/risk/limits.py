@@ -13,6 +13,8 @@ from hean.instruments import Instrument
 from hean.messages import Bracket, Side, TradingState
 from hean.risk.memory import FAR
 
+_ACTIVE = TradingState.ACTIVE
+
 
 class Rule(enum.StrEnum):
     """The stable codes of refusals: dashboards and strategies may depend on them."""
@@ -59,9 +61,9 @@ class Refusal(Struct, frozen=True, gc=False):
 
 def trading_state(trading: TradingState) -> Refusal | None:
     """Only an active system opens or adds."""
-    if trading is TradingState.ACTIVE:
+    if trading is _ACTIVE:
         return None
-    return Refusal(Rule.TRADING_STATE, trading, TradingState.ACTIVE)
+    return Refusal(Rule.TRADING_STATE, trading, _ACTIVE)
 
 
 def stale_price(age: int, limit: int) -> Refusal | None:
@@ -97,7 +99,7 @@ def unknown_equity(equity: Decimal | None) -> Refusal | None:
 
 def daily_loss(start: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
     """`start` is the equity at 00:00 UTC, or the first known since."""
-    if start - equity < limit * start or start <= equity:
+    if start <= equity or start - equity < limit * start:
         return None
     return Refusal(Rule.DAILY_LOSS, f"{(start - equity) / start:.2%} lost today", f"{limit:.2%}")
 
@@ -123,7 +125,11 @@ def price_collar(price: float, last: float | None, limit: float) -> Refusal | No
 
 def bracket_side(side: Side, price: Decimal, stop: Decimal, target: Decimal | None) -> Refusal | None:
     """A stop loses and a target gains; anything else would close at once."""
-    if side * (price - stop) > 0 and stop > 0 and (target is None or side * (target - price) > 0):
+    if side > 0:
+        apart = stop < price and (target is None or price < target)
+    else:
+        apart = price < stop and (target is None or target < price)
+    if apart and stop > 0:
         return None
     return Refusal(Rule.BRACKET, f"stop {stop:f}, target {target}", f"either side of {price:f}, {side.name.lower()}")
 

@@ -5,7 +5,7 @@ Leaving is never blocked by a limit while trading is ACTIVE or REDUCING; HALTED 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias, assert_never
 
 from hean.errors import ConfigError
@@ -33,7 +33,6 @@ from hean.messages import (
     PositionChanged,
     ReconcileCompleted,
     Severity,
-    Side,
     Signal,
     SignalRefused,
     StartTrading,
@@ -50,24 +49,21 @@ from hean.risk.approval import Approver, Place, in_ticks
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.control import Control
 from hean.risk.desk import Desk
-from hean.risk.exposure import ZERO, Slot
+from hean.risk.exposure import BUY, SELL, ZERO, Slot
 from hean.risk.killswitch import KillSwitch
 from hean.risk.limits import Refusal, Rule
 from hean.risk.memory import FAR, DecisionMemory, RoundTrip, Shadow
 from hean.risk.state import RiskState
 
-Heard: TypeAlias = (
-    Signal
-    | CancelOrder
+Often: TypeAlias = Signal | OrderFilled | PositionChanged | EquityChanged
+Seldom: TypeAlias = (
+    CancelOrder
     | OrderAccepted
     | OrderRejected
     | OrderOutcomeUnknown
-    | OrderFilled
     | OrderCanceled
     | OrderExpired
     | PairFinished
-    | PositionChanged
-    | EquityChanged
     | CapitalAllocated
     | FeedStale
     | FeedLive
@@ -80,6 +76,7 @@ Heard: TypeAlias = (
     | ErrorReported
     | Wake
 )
+Heard: TypeAlias = Often | Seldom
 Said: TypeAlias = (
     SignalRefused
     | SubmitOrder
@@ -90,6 +87,8 @@ Said: TypeAlias = (
     | KillSwitchTripped
     | VerifyFlat
 )
+
+HALTED = TradingState.HALTED
 
 # Bybit v5, *Place Order*: orderLinkId has at most 36 letters, digits, dashes and underscores. Ours end in a
 # dash and a count, to which the broker adds a dash, the leg and the attempt of a pair.
@@ -141,21 +140,22 @@ class RiskManager:
         self._kill.state = state.kill
         self._memory.state = state.memory
 
-    def handle(self, message: Heard, now: int) -> Iterator[Said]:
+    def handle(self, message: Heard, now: int) -> Iterable[Said]:
         match message:
-            case Signal():
-                yield from self._signal(message, now)
-            case PositionChanged():
-                slot = self._desk.position(message, now)
-                if slot.leave or self._state.reducing or self._state.flattening is not None:
-                    yield from self._settled(slot, now)
             case EquityChanged():
-                yield from self._control.equity(message, now)
+                return self._control.equity(message, now)
+            case PositionChanged():
+                return self._settled(self._desk.position(message, now), now)
             case OrderFilled():
                 self._state.kill.traded = True
-                slot = self._desk.filled(message, now)
-                if slot.leave or self._state.reducing or self._state.flattening is not None:
-                    yield from self._settled(slot, now)
+                return self._settled(self._desk.filled(message, now), now)
+            case Signal():
+                return self._signal(message, now)
+            case _:
+                return self._seldom(message, now)
+
+    def _seldom(self, message: Seldom, now: int) -> Iterator[Said]:
+        match message:
             case OrderAccepted(client_order_id=order_id):
                 self._desk.unknown(order_id, unknown=False)
             case OrderCanceled() | OrderExpired():
@@ -205,29 +205,24 @@ class RiskManager:
 
     # --- signals --------------------------------------------------------------------------------
 
-    def _signal(self, signal: Signal, now: int) -> Iterator[Said]:
+    def _signal(self, signal: Signal, now: int) -> Iterable[Said]:
+        legs = signal.legs
         refusal = self._meaningless(signal)
         if refusal is not None:
-            yield _refused(signal, signal.legs[0] if signal.legs else None, refusal)
-            return
-        legs = signal.legs
+            return (_refused(signal, legs[0] if legs else None, refusal),)
         if self._state.memory.shadows:
             for leg in legs:
                 self._memory.follow(signal.strategy, leg.instrument, leg.price, leg.weight, now)
+        if len(legs) == 1:
+            return self._single(signal, self._place(signal, legs[0]), now)
         places = [self._place(signal, leg) for leg in legs]
         if len(places) == 2 and legs[0].weight + legs[1].weight == 0 and places[0].slot.base == places[1].slot.base:
             if legs[0].weight == 0:
-                yield from self._leave(signal, places)
-            else:
-                # The derivative leads: its tick is wider and its maker fee lower.
-                lead, hedge = sorted(places, key=lambda place: place.instrument.category is not Category.LINEAR)
-                yield from self._pair(signal, lead, hedge, now)
-            return
-        for place in places:
-            if place.leg.weight == 0:
-                yield from self._leave(signal, [place])
-            else:
-                yield from self._single(signal, place, now)
+                return self._leave(signal, places)
+            # The derivative leads: its tick is wider and its maker fee lower.
+            lead, hedge = sorted(places, key=lambda place: place.instrument.category is not Category.LINEAR)
+            return self._pair(signal, lead, hedge, now)
+        return [said for place in places for said in self._single(signal, place, now)]
 
     def _meaningless(self, signal: Signal) -> Refusal | None:
         """Whether a signal cannot be understood, whatever it wants."""
@@ -247,28 +242,31 @@ class RiskManager:
     def _place(self, signal: Signal, leg: Leg) -> Place:
         instrument = self._instruments[leg.instrument]
         price = instrument.price(leg.price) if 0 < leg.price < FAR else ZERO
-        side = Side.BUY if leg.weight > 0 else Side.SELL
+        side = BUY if leg.weight > 0 else SELL
         return Place(leg, self._desk.slot(signal.strategy, leg.instrument), instrument, side, price)
 
-    def _single(self, signal: Signal, place: Place, now: int) -> Iterator[Said]:
+    def _single(self, signal: Signal, place: Place, now: int) -> Iterable[Said]:
         state, slot, side, leg = self._state, place.slot, place.side, place.leg
+        if leg.weight == 0:
+            return self._leave(signal, [place])
         if slot.pending:
-            if slot.target * side <= 0 or slot.leave:
-                yield _refused(signal, leg, Refusal(Rule.ORDER_PENDING, f"on the way to {slot.target:f}", "settled"))
-            return
+            if slot.target * side > 0 and not slot.leave:
+                return ()
+            way = f"on the way to {slot.target:f}"
+            return (_refused(signal, leg, Refusal(Rule.ORDER_PENDING, way, "settled")),)
         held = slot.held * side
         wanted = self._approver.wanted(state, signal, place)
         if held > 0:
             if isinstance(wanted, Refusal) or abs(wanted - held) <= self._resize_band * held:
-                return
+                return ()
             if wanted < held:
-                if state.trading is not TradingState.HALTED:
-                    slot.price = place.price
-                    yield from self._desk.reduce(slot, held - wanted)
-                return
+                if state.trading is HALTED:
+                    return ()
+                slot.price = place.price
+                return self._desk.reduce(slot, held - wanted)
         bracket = None
         refusal = self._approver.gate(state, signal, now)
-        if refusal is None and side is Side.SELL and place.instrument.is_spot:
+        if refusal is None and side is SELL and place.instrument.is_spot:
             refusal = Refusal(Rule.SPOT_SHORT, "a short position", "spot can only be held long")
         if refusal is None:
             self._desk.saw(leg.instrument, leg.price, now)
@@ -278,14 +276,13 @@ class RiskManager:
                 wanted = self._approver.fit(state, place, wanted, bracket)
         answer = refusal or wanted
         if isinstance(answer, Refusal):
-            yield from self._refuse(signal, place, answer, now)
-            return
+            return self._refuse(signal, place, answer, now)
         self._approver.count(state, now, orders=1)
         slot.price = place.price
         slot.context = signal.context
         if slot.trip is None and signal.context:
             slot.trip = RoundTrip(signal.context)
-        yield self._desk.order(slot, side, answer - held, reduce_only=False, bracket=bracket)
+        return (self._desk.order(slot, side, answer - held, reduce_only=False, bracket=bracket),)
 
     def _refuse(self, signal: Signal, place: Place, refusal: Refusal, now: int) -> Iterator[Said]:
         """Say no to the new side. A strategy that wants it no longer wants the other, so that is closed."""
@@ -293,7 +290,7 @@ class RiskManager:
         slot = place.slot
         if refusal.rule is Rule.CONTEXT_BLOCKED:
             self._memory.imagine(slot.strategy, slot.instrument, _shadow(signal, place, now))
-        if slot.held * place.side < 0 and self._state.trading is not TradingState.HALTED:
+        if slot.held * place.side < 0 and self._state.trading is not HALTED:
             slot.price = place.price or slot.price
             yield from self._desk.close([slot])
 
@@ -321,38 +318,44 @@ class RiskManager:
                 return
             wanted = quantity
         yield _refused(signal, lead.leg, wanted)
-        if going < 0 and coming < 0 and self._state.trading is not TradingState.HALTED:
+        if going < 0 and coming < 0 and self._state.trading is not HALTED:
             yield from self._leave(signal, [lead, hedge])
 
     @staticmethod
     def _pair_refusal(lead: Place, hedge: Place) -> Refusal | None:
         """A pair begins with nothing held, and does not sell spot that is not there: borrowing is not modelled."""
-        if any(place.instrument.is_spot and place.side is Side.SELL for place in (lead, hedge)):
+        if any(place.instrument.is_spot and place.side is SELL for place in (lead, hedge)):
             return Refusal(Rule.SPOT_SHORT, "a short position", "spot can only be held long")
         if lead.slot.held or hedge.slot.held:
             held = f"holds {lead.slot.held:f} and {hedge.slot.held:f}"
             return Refusal(Rule.ORDER_PENDING, held, "both legs flat")
         return None
 
-    def _leave(self, signal: Signal, places: list[Place]) -> Iterator[Said]:
+    def _leave(self, signal: Signal, places: list[Place]) -> Iterable[Said]:
         """Close what is held; what is under way is called back, and closed once it has settled."""
         places = [place for place in places if place.slot.held or place.slot.pending]
         if not places:
-            return
+            return ()
+        if self._state.trading is HALTED:
+            refusal = Refusal(Rule.TRADING_STATE, HALTED, "ACTIVE or REDUCING")
+            return (_refused(signal, places[0].leg, refusal),)
         slots = [place.slot for place in places]
-        if self._state.trading is TradingState.HALTED:
-            refusal = Refusal(Rule.TRADING_STATE, TradingState.HALTED, "ACTIVE or REDUCING")
-            yield _refused(signal, places[0].leg, refusal)
-            return
         for place in places:
             place.slot.price = place.price or place.slot.price
-        if any(slot.pending for slot in slots):
+        if [slot for slot in slots if slot.pending]:
             if any(slot.target and not slot.leave for slot in slots):
                 for slot in slots:
                     slot.leave = True
                 if any(slot.orders or slot.pair for slot in slots):
-                    yield CancelAll(strategy=signal.strategy)
-            return
+                    return (CancelAll(strategy=signal.strategy),)
+            return ()
+        closing = [slot for slot in slots if self._desk.tradable(slot)]
+        if len(closing) == len(slots):
+            return self._desk.close(closing)
+        return (*self._too_small(signal, places), *self._desk.close(closing))
+
+    def _too_small(self, signal: Signal, places: list[Place]) -> Iterator[SignalRefused]:
+        """Why what is held of spot cannot be sold: the venue takes no order so small."""
         for place in places:
             if not self._desk.tradable(place.slot):
                 quantity = abs(place.slot.held)
@@ -361,19 +364,22 @@ class RiskManager:
                 )
                 if refused is not None:
                     yield _refused(signal, place.leg, refused)
-        yield from self._desk.close([slot for slot in slots if self._desk.tradable(slot)])
 
-    def _settled(self, slot: Slot | None, now: int) -> Iterator[Said]:
+    def _settled(self, slot: Slot | None, now: int) -> Iterable[Said]:
         """If nothing is under way in this place any more, do what was waiting for that."""
-        if slot is None or slot.pending:
-            return
+        state = self._state
+        if slot is None or not (slot.leave or state.reducing or state.flattening is not None) or slot.pending:
+            return ()
+        return self._resume(slot, now)
+
+    def _resume(self, slot: Slot, now: int) -> Iterator[Said]:
         state = self._state
         if slot.leave:
             leaving = [other for other in state.slots[slot.strategy].values() if other.leave]
             if not any(other.pending for other in leaving):
                 for other in leaving:
                     other.leave = False
-                if state.trading is not TradingState.HALTED:
+                if state.trading is not HALTED:
                     yield from self._desk.close([other for other in leaving if self._desk.tradable(other)])
         if state.reducing or state.flattening is not None:
             yield from self._control.settled(slot.strategy, now)

@@ -68,7 +68,7 @@ class Size(Struct, frozen=True, gc=False):
 def size(
     sizing: FixedNotional | EquityShare | RiskSizing,
     *,
-    equity: float,
+    equity: Decimal,
     price: float,
     stop: float | None,
     volatility: float | None,
@@ -87,19 +87,20 @@ def size(
     """
     if isinstance(sizing, FixedNotional):
         return Size(sizing.notional / price, "fixed")
+    account = float(equity)
     if isinstance(sizing, EquityShare):
-        return Size(sizing.share * equity / price, "share")
+        return Size(sizing.share * account / price, "share")
     least = math.inf
     term = ""
     if stop is not None and stop != price:
-        least = risk_quantity(sizing, equity, price, stop)
+        least = risk_quantity(sizing, account, price, stop)
         term = "risk"
     if volatility is not None and volatility > 0:
-        allowed = equity * sizing.target_volatility / (volatility * price)
+        allowed = account * sizing.target_volatility / (volatility * price)
         if allowed < least:
             least, term = allowed, "volatility"
         if sizing.sharpe is not None and sizing.sharpe_years is not None:
-            allowed = kelly_quantity(sizing, equity, price, volatility, posterior_sharpe(sizing))
+            allowed = kelly_quantity(sizing, account, price, volatility, posterior_sharpe(sizing))
             if allowed < least and sizing.sharpe_trades > sizing.kelly_min_trades:
                 least, term = allowed, "kelly"
     return Size(least, term) if term else None

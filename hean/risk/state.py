@@ -11,9 +11,9 @@ from hean.risk.memory import MemoryState
 
 
 class Seen(Struct):
-    """A price and when it was heard."""
+    """A price and when it was heard: a signal's own, or that of a fill."""
 
-    price: float
+    price: float | Decimal
     ts: int
 
 
