@@ -40,10 +40,12 @@ class PairConfig(BaseModel, frozen=True, extra="forbid"):
     max_walk_bp: float = Field(
         default=10.0,
         ge=0,
-        description="basis points from the price decided at, beyond which an opening lead is given up",
+        description="basis points a clip of an opening lead follows the price for, beyond which the pair is given up",
     )
     patience_s: float = Field(
-        default=3600.0, gt=0, description="seconds after which an opening pair is given up, and a closing one crosses"
+        default=3600.0,
+        gt=0,
+        description="seconds a clip may rest, after which an opening pair is given up, and a closing one crosses",
     )
     hedge_attempts: int = Field(default=3, ge=1, description="orders tried for one hedge before the lead is unwound")
     spot_fee_bp: float = Field(
@@ -62,11 +64,14 @@ class Stage(enum.StrEnum):
 class Pair(Struct):
     """A pair in progress: `led` of the lead has traded, and `kept` is that less what fees took of the coin.
 
-    `hedged` is net of such fees too. `bid` and `ask` are where the lead may rest, as last seen.
+    `hedged` is net of such fees too. `bid` and `ask` are where the lead may rest, as last seen. The clip under way
+    was begun at `ts_clip`, when the price was `anchor`: what is hedged already is no longer at the market's mercy, so
+    each clip has a patience and a reach of its own.
     """
 
     order: SubmitPair
-    ts_started: int
+    ts_clip: int
+    anchor: Decimal
     ts_follow: int
     bid: float
     ask: float
@@ -105,7 +110,7 @@ class PairExecutor:
                     yield from self._end(pair, f"{order.pair_id} closes it", now)
             return
         bid, ask = self.resting(order.lead.instrument, float(order.lead.reference))
-        pair = Pair(order, ts_started=now, ts_follow=now, bid=bid, ask=ask)
+        pair = Pair(order, ts_clip=now, anchor=order.lead.reference, ts_follow=now, bid=bid, ask=ask)
         self.pairs[order.pair_id] = pair
         yield from self._lead(pair, now)
 
@@ -218,6 +223,7 @@ class PairExecutor:
             return
         if pair.stage is Stage.HEDGING:
             pair.stage, pair.failures = Stage.LEADING, 0
+            pair.ts_clip, pair.anchor = now, self._limit(pair)
         yield from self._lead(pair, now)
 
     def _lead(self, pair: Pair, now: int) -> Said:
@@ -233,7 +239,7 @@ class PairExecutor:
                 reason = f"max_naked {order.max_naked:f} leaves {left} of {leg.instrument} too small to trade"
             elif pair.crossing and pair.failures >= self.config.hedge_attempts:
                 reason = f"{left} of {leg.instrument} could not be traded"
-            elif limit is not None and order.opening and self._walked(leg, limit) > self.config.max_walk_bp:
+            elif limit is not None and order.opening and self._walked(pair, limit) > self.config.max_walk_bp:
                 reason = "the price ran away"
         if reason or left <= 0:
             yield from self._finish(pair, "done" if pair.led > 0 else "unwound", "" if left <= 0 else reason, now)
@@ -397,13 +403,13 @@ class PairExecutor:
         leg = pair.order.lead
         return self.instruments[leg.instrument].price(pair.ask if leg.side is Side.SELL else pair.bid)
 
-    def _walked(self, leg: PairLeg, limit: Decimal) -> float:
-        """How far the limit is against us from where it was decided, in basis points."""
-        against = (leg.reference - limit) if leg.side is Side.SELL else (limit - leg.reference)
-        return float(against / leg.reference) * 1e4
+    def _walked(self, pair: Pair, limit: Decimal) -> float:
+        """How far the limit is against us from where the clip was begun, in basis points."""
+        against = (pair.anchor - limit) if pair.order.lead.side is Side.SELL else (limit - pair.anchor)
+        return float(against / pair.anchor) * 1e4
 
     def _deadline(self, pair: Pair) -> int:
-        return pair.ts_started + int(self.config.patience_s * S)
+        return pair.ts_clip + int(self.config.patience_s * S)
 
 
 def pair_of(client_order_id: str) -> str:
