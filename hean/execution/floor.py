@@ -66,10 +66,9 @@ class Floor:
         order = working.order
         desk.working.pop(order.client_order_id, None)
         self.desks.tidy(order.instrument)
-        self.use_up(order.client_order_id)
 
     def use_up(self, client_order_id: str) -> None:
-        remember(self.state.finished, client_order_id, None, REMEMBERED)
+        remember(self.state.link_ids, client_order_id, None, REMEMBERED)
 
     def rest(self, desk: Desk, working: Working) -> OrderAccepted:
         working.resting = True

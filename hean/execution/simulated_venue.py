@@ -196,7 +196,7 @@ class SimulatedVenue:
             return "10001 symbol invalid"
         desk = self._desks[order.instrument]
         quantity, limit = order.quantity, order.limit
-        if order.client_order_id in self._state.finished or order.client_order_id in desk.working:
+        if order.client_order_id in self._state.link_ids:
             return "110072 OrderLinkedID is duplicate"
         self._floor.use_up(order.client_order_id)
         if quantity <= 0 or quantity % instrument.step:
@@ -228,7 +228,7 @@ class SimulatedVenue:
                 working.ts_cancel = max(working.ts_arrives, now + self._floor.latency(f"{order_id}/cancel"))
             if (working.ts_cancel or now) <= now:
                 yield self._floor.cancel(self._desks[name], working, "by us")
-        elif order_id not in self._state.finished:
+        elif order_id not in self._state.link_ids:
             yield OrderRejected(order_id, message.strategy, name, "110001 order not exists")
 
     def _arrivals(self, now: int) -> Iterator[OrderAccepted | OrderFilled | OrderCanceled | OrderExpired]:

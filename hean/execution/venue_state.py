@@ -99,11 +99,11 @@ class Desk(Struct):
 
 
 class SimulatedVenueState(Struct):
-    """`ts_interest` is when interest is next due, None while nothing is borrowed; `finished` the link ids used up."""
+    """`ts_interest` is when interest is next due, None while nothing is borrowed; `link_ids` are those used up."""
 
     account: Account
     desks: dict[str, Desk]
     trades: int = 0
     orders: int = 0
     ts_interest: int | None = None
-    finished: dict[str, None] = field(default_factory=dict)
+    link_ids: dict[str, None] = field(default_factory=dict)

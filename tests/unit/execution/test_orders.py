@@ -18,7 +18,7 @@ from hean.messages import (
 )
 from tests.unit.execution.market import PERP, D
 
-COLUMNS = "Submitted Accepted Filled Rejected OutcomeUnknown Canceled Expired".split()
+COLUMNS = ("Submitted", "Accepted", "Filled", "Rejected", "OutcomeUnknown", "Canceled", "Expired")
 TABLE = """
 NEW        SUBMITTED  -         -         -         -         -         -
 SUBMITTED  -          OPEN      OPEN      REJECTED  UNKNOWN   CANCELED  EXPIRED
