@@ -184,6 +184,12 @@ class Player:
                 envelope = Envelope("feed", position + 1, now, "", "", stream.message(row))
             self.deliveries += 1
             self._dispatcher.tell_host(watch.host, envelope, now)
+        if envelope is None:
+            # Somebody answered a row that is not told to it: early, so it goes on searching.
+            for watch in self._watches:
+                if watch.answer == position:
+                    watch.answer = -1
+                    watch.searched = position + 1
         self.position = position + 1
         self._turn = -1
 

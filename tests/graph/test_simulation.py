@@ -8,6 +8,7 @@ from decimal import Decimal, localcontext
 import msgspec
 import pytest
 
+from hean.backtest.player import compare
 from hean.errors import ContractError
 from hean.execution.simulated_venue import Tier
 from hean.messages import (
@@ -262,9 +263,10 @@ def test_every_node_told_the_same_alone_says_the_same_and_ends_the_same(seed):
     spoke = 0
     for name, component in found.sim.components.items():
         again, _ = found.sim.replayed(name)
-        assert snapshot(again) == snapshot(component), name
+        as_before = snapshot(again) == snapshot(component)  # apart, so that no difference of kilobytes is drawn
+        assert as_before, name
         said = [envelope for envelope in found.sim.log if envelope.source == name]
-        assert found.sim.said_again(name) == said, name
+        assert not compare(found.sim.said_again(name), said), name
         spoke += bool(said)
     assert spoke == len(found.sim.components) - 1  # the monitor never speaks
 
@@ -280,7 +282,7 @@ def test_deaths_change_nothing():
         for name in violent.sim.components:
             violent.sim.kill(name)
     violent.sim.run()
-    assert violent.sim.log == quiet.sim.log
+    assert not compare(violent.sim.log, quiet.sim.log)
     assert all(snapshot(violent[name]) == snapshot(quiet[name]) for name in quiet.sim.components)
 
 
