@@ -213,19 +213,22 @@ def nowcast(
     )
 
 
-def liquidation_distance(entry: float, price: float, leverage: float, maintenance: float) -> float:
+def liquidation_distance(entry: float, price: float, leverage: float, maintenance: float, collateral: float) -> float:
     """How far the price may rise before a short perpetual is liquidated, as a fraction of the price.
 
-    The short is backed by 1 / `leverage` of its value at entry and by nothing else: what the spot leg has
-    gained meanwhile is left out, so where an account lends against it, the truth is better.
+    The short is backed by 1 / `leverage` of its value at entry, and by the spot leg as far as the account lends
+    against it: `entry (1 + 1/leverage) = price (1 + maintenance - collateral)` is where nothing is left. A leg that backs it
+    all but wholly leaves no such price: the distance is infinite.
 
     Args:
         entry: Mean price the short was opened at.
         price: The price now, best the mark.
         leverage: Value of the short over the money behind it, at entry.
         maintenance: Maintenance margin, a fraction of value.
+        collateral: Share of the spot leg's value that counts as margin; 0 where the legs are in separate wallets.
     """
-    return entry * (1 + 1 / leverage) / (1 + maintenance) / price - 1
+    unbacked = 1 + maintenance - collateral
+    return entry * (1 + 1 / leverage) / unbacked / price - 1 if unbacked > 0 else math.inf
 
 
 def session(now: int) -> str:

@@ -78,6 +78,12 @@ class FundingHarvesterConfig(BaseModel, frozen=True, extra="forbid"):
     leverage: float = Field(
         default=2.0, gt=0, le=3, description="value of the short over the money behind it, at entry"
     )
+    spot_collateral: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="share of the spot leg's value that backs the short; 0 in separate wallets",
+    )
     maintenance: float = Field(default=0.005, ge=0, lt=1, description="maintenance margin of the short, share of value")
     min_liquidation: float = Field(default=0.25, ge=0, description="leave when liquidation is nearer, share of price")
     ask_again_s: float = Field(
@@ -293,9 +299,9 @@ class FundingHarvester:
         state, config = self.state, self.config
         if state.perp_held >= 0 or state.perp_entry <= 0:
             return math.inf
-        liquidation = state.perp_entry * (
-            1 + liquidation_distance(state.perp_entry, state.perp_entry, config.leverage, config.maintenance)
-        )
+        entry = state.perp_entry
+        distance = liquidation_distance(entry, entry, config.leverage, config.maintenance, config.spot_collateral)
+        liquidation = entry * (1 + distance)
         return liquidation / (1 + config.min_liquidation)
 
     def _lowest(self, outlook: Outlook | None) -> float:
@@ -476,7 +482,7 @@ class FundingHarvester:
             said.append("no premium index: entries are not held against a nowcast of the running interval")
         said += self._view.notes(tape)
         said += [
-            "liquidation distance is taken from closes, not marks, and without the collateral value of the spot leg",
+            "liquidation distance is taken from closes, not marks",
             "ADL rank, the venue's own state and borrow interest are not known here and stop nothing",
             "the reverse, spot sold and the perpetual bought, is never taken: the borrow rate is not known",
         ]

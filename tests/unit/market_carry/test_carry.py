@@ -205,8 +205,16 @@ def test_a_maker_crosses_no_spread():
 
 @pytest.mark.parametrize(("leverage", "distance"), [(1, 2 / 1.005 - 1), (2, 1.5 / 1.005 - 1), (3, 4 / 3.015 - 1)])
 def test_liquidation_comes_when_the_money_behind_the_short_is_gone(leverage, distance):
-    assert liquidation_distance(100, 100, leverage, 0.005) == pytest.approx(distance)
-    assert liquidation_distance(100, 100 * (1 + distance), leverage, 0.005) == pytest.approx(0)
+    assert liquidation_distance(100, 100, leverage, 0.005, 0) == pytest.approx(distance)
+    assert liquidation_distance(100, 100 * (1 + distance), leverage, 0.005, 0) == pytest.approx(0)
+
+
+def test_a_spot_leg_that_counts_as_margin_moves_liquidation_away() -> None:
+    # At 300 the short has lost 200, half of its value backs it, and the spot leg's 80 % is worth 240: 50 + 240 - 200 = 90.
+    assert 50 + 0.8 * 300 - 200 > 0.005 * 300
+    assert liquidation_distance(100, 300, 2, 0.005, 0.8) == pytest.approx(150 / 0.205 / 300 - 1)
+    assert liquidation_distance(100, 300, 2, 0.005, 1.0) > 50
+    assert liquidation_distance(100, 300, 2, 0.0, 1.0) == math.inf
 
 
 def test_the_day_has_three_sessions():

@@ -30,7 +30,8 @@ from tests.unit.strategies.carry_story import (
     weights,
 )
 
-CONFIG = FundingHarvesterConfig(name="carry", perp=PERP, spot=SPOT)
+# Separate wallets, so that every way of leaving can be told.
+CONFIG = FundingHarvesterConfig(name="carry", perp=PERP, spot=SPOT, spot_collateral=0)
 IN, OUT = (-1.0, 1.0), (0.0, 0.0)
 BP = 1e-4
 NOW = T0 + HOUR
@@ -320,6 +321,7 @@ LIVELY = FundingHarvesterConfig(
     name="carry",
     perp=PERP,
     spot=SPOT,
+    spot_collateral=0,
     enter_bp=0.6,
     exit_bp=0.3,
     short_days=1,
