@@ -112,6 +112,7 @@ class Portfolio:
         self.config = config
         self.accountant = Accountant(instruments, config.currency)
         self.state = PortfolioState()
+        self._currency = config.currency
         self._step = float(config.equity_step)
         self._watches = watches
         self._search: MarkSearch | None = None
@@ -147,7 +148,7 @@ class Portfolio:
                 return (self._equity(),)
             case InterestCharged():
                 payers = self.accountant.interest(state.ledger, message, state.marks)
-                if message.currency == self.config.currency:
+                if message.currency == self._currency:
                     return (self._equity(),)
                 coin = self.accountant.spot(message.currency)
                 return (*[self._position(payer, coin) for payer in payers], self._equity())
@@ -223,7 +224,7 @@ class Portfolio:
             state.assumed[name] = None
         strategies = self.accountant.fill(state.ledger, fill, state.marks)
         said: list[PositionChanged | EquityChanged] = [self._position(strategy, name) for strategy in strategies]
-        if fill.fee_currency != self.config.currency and self.accountant.spot(fill.fee_currency) != name:
+        if fill.fee_currency != self._currency and self.accountant.spot(fill.fee_currency) != name:
             said += [self._position(strategy, self.accountant.spot(fill.fee_currency)) for strategy in strategies]
         said.append(self._equity())
         return said

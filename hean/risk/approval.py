@@ -49,7 +49,9 @@ class Approver:
         self.daily_loss = exact(config.daily_loss)
         self.stress_shock = exact(config.stress_shock)
         self.stress_margin = exact(config.stress_margin)
-        self._config = config
+        self._reconciler = config.reconciler
+        self._price_collar = config.price_collar
+        self._orders_per_minute = config.orders_per_minute
         self._strategies = strategies
         self._kill = kill
         self._memory = memory
@@ -63,7 +65,7 @@ class Approver:
     def gate(self, state: RiskState, signal: Signal, now: int) -> Refusal | None:
         """Say why nothing may be opened now, whatever its size."""
         refusal = limits.trading_state(state.trading)
-        if refusal is None and self._config.reconciler:
+        if refusal is None and self._reconciler:
             refusal = limits.stale_reconcile(now - (state.ts_reconciled or 0), self._reconcile_age)
         if refusal is not None:
             return refusal
@@ -74,7 +76,7 @@ class Approver:
             refusal = (
                 limits.stale_price(now - leg.ts_seen, oldest)
                 or limits.stale_feed(leg.instrument, state.stale)
-                or limits.price_collar(leg.price, last, self._config.price_collar)
+                or limits.price_collar(leg.price, last, self._price_collar)
             )
             if refusal is not None:
                 return refusal
@@ -84,7 +86,7 @@ class Approver:
         refusal = limits.unknown_equity(equity)
         if refusal is None and equity is not None:
             refusal = limits.daily_loss(state.day_equity, equity, self.daily_loss)
-        return refusal or limits.order_rate(_recent(state.sent, now) + len(signal.legs), self._config.orders_per_minute)
+        return refusal or limits.order_rate(_recent(state.sent, now) + len(signal.legs), self._orders_per_minute)
 
     @staticmethod
     def count(state: RiskState, now: int, *, orders: int) -> None:
@@ -137,8 +139,9 @@ class Approver:
         slot, instrument, price = place.slot, place.instrument, place.price
         held = slot.held * place.side
         order = abs(wanted - held)
-        value = max(wanted, abs(held)) * price
-        net = wanted * price + (others.high if place.side is BUY else -others.low)
+        notional = wanted * price
+        value = notional if held <= wanted and -held <= wanted else abs(held) * price
+        net = notional + (others.high if place.side is BUY else -others.low)
         refusal = (
             limits.min_quantity(order, instrument)
             or limits.min_notional(order * price, instrument)

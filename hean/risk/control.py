@@ -38,6 +38,7 @@ class Control:
     ) -> None:
         self.state = RiskState()
         self._config = config
+        self._reconciler = config.reconciler
         self._strategies = strategies
         self._kill = kill
         self._desk = desk
@@ -103,7 +104,7 @@ class Control:
     def wake_at(self) -> int | None:
         state = self.state
         alarm, flattening = state.kill.alarm, state.flattening
-        if alarm is None and flattening is None and not self._config.reconciler:
+        if alarm is None and flattening is None and not self._reconciler:
             return None
         times = (alarm, self.reconcile_due(), flattening.next_at if flattening is not None else None)
         return min((time for time in times if time is not None), default=None)
@@ -111,7 +112,7 @@ class Control:
     def reconcile_due(self) -> int | None:
         """When the lag of reconciliation becomes a cause; None where none runs, or it is one already."""
         state = self.state
-        if not self._config.reconciler or state.ts_reconciled is None or "reconcile" in state.reducing:
+        if not self._reconciler or state.ts_reconciled is None or "reconcile" in state.reducing:
             return None
         return state.ts_reconciled + self._lag
 
@@ -217,7 +218,7 @@ class Control:
         flattening.backoff = min(2 * flattening.backoff, self._backoff_max)
         if desk.flat():
             flattening.verifying = True
-            if not self._config.reconciler:
+            if not self._reconciler:
                 state.flattening = None
             yield VerifyFlat()
             return

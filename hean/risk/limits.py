@@ -168,31 +168,31 @@ def max_quantity(quantity: Decimal, limit: Decimal, instrument: Instrument) -> R
 
 def trade_risk(loss: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
     """`loss` is what the whole position loses from here to its stop."""
-    return _share(Rule.TRADE_RISK, loss, equity, limit)
+    return None if loss <= limit * equity else _beyond(Rule.TRADE_RISK, loss, equity, limit)
 
 
 def symbol_exposure(net: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
     """`net` is the value of one base coin, over all instruments and strategies, in the order's direction."""
-    return _share(Rule.SYMBOL_EXPOSURE, net, equity, limit)
+    return None if net <= limit * equity else _beyond(Rule.SYMBOL_EXPOSURE, net, equity, limit)
 
 
 def pair_delta(delta: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
     """`delta` is what of a pair is not hedged, either way."""
-    return _share(Rule.PAIR_DELTA, abs(delta), equity, limit)
+    return None if abs(delta) <= limit * equity else _beyond(Rule.PAIR_DELTA, abs(delta), equity, limit)
 
 
 def gross_exposure(gross: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
-    return _share(Rule.GROSS_EXPOSURE, gross, equity, limit)
+    return None if gross <= limit * equity else _beyond(Rule.GROSS_EXPOSURE, gross, equity, limit)
 
 
 def margin(used: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
     """`used` is the initial margin of derivatives and the whole price of spot."""
-    return _share(Rule.MARGIN, used, equity, limit)
+    return None if used <= limit * equity else _beyond(Rule.MARGIN, used, equity, limit)
 
 
 def stress_margin(needed: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
     """`needed` is what a pair's derivative asks after a shock: its loss, and its margin at the new price."""
-    return _share(Rule.STRESS_MARGIN, needed, equity, limit)
+    return None if needed <= limit * equity else _beyond(Rule.STRESS_MARGIN, needed, equity, limit)
 
 
 def strategy_budget(used: Decimal, budget: Decimal) -> Refusal | None:
@@ -202,7 +202,5 @@ def strategy_budget(used: Decimal, budget: Decimal) -> Refusal | None:
     return Refusal(Rule.STRATEGY_BUDGET, f"{used:.2f}", f"{budget:.2f}")
 
 
-def _share(rule: Rule, value: Decimal, equity: Decimal, limit: Decimal) -> Refusal | None:
-    if value <= limit * equity:
-        return None
+def _beyond(rule: Rule, value: Decimal, equity: Decimal, limit: Decimal) -> Refusal:
     return Refusal(rule, f"{value:.2f}, {value / equity:.2%} of equity", f"{limit:.2%}")

@@ -85,11 +85,12 @@ class DecisionMemory:
 
     def __init__(self, config: MemoryConfig) -> None:
         self.config = config
+        self._enforced = config.mode == "enforce"
         self.state = MemoryState()
 
     def blocked(self, strategy: str, context: str, now: int) -> bool:
         """Whether a signal from this context is to be refused."""
-        if self.config.mode != "enforce" or self.state.outcomes < self.config.enforce_after:
+        if not self._enforced or self.state.outcomes < self.config.enforce_after:
             return False
         cell = self.state.cells.get(f"{strategy}|{context}")
         return cell is not None and now < cell.blocked_until
