@@ -216,13 +216,24 @@ def _told_twice(routes: Sequence[Route]) -> Iterator[str]:
 
 
 def mermaid(routes: Sequence[Route] = ROUTES) -> str:
-    """The table as a Mermaid flow chart, for the README."""
-    lines = ["flowchart LR"]
+    """The table as a Mermaid flow chart, for the README: one arrow from each role to each other."""
+    said: dict[tuple[str, str], list[str]] = {}
     for route in routes:
         if route.source != ANY:
-            kinds = "<br/>".join(kind.__name__ for kind in route.sends)
-            lines.append(f'    {route.source} -- "{kinds}" --> {route.to}')
-    return "\n".join(lines)
+            words = said.setdefault((route.source, route.to), [])
+            words += [word for word in _in_words(route.sends) if word not in words]
+    arrows = [f'    {source} -- "{"<br/>".join(words)}" --> {to}' for (source, to), words in said.items()]
+    return "\n".join(["flowchart LR", *arrows])
+
+
+def _in_words(kinds: Sequence[type[Message]]) -> list[str]:
+    """The names of messages, with the market and the life of an order as one word each."""
+    found = []
+    for name, group in (("the market", MARKET), ("order facts", VENUE_FACTS)):
+        if set(group) <= set(kinds):
+            found.append(name)
+            kinds = [kind for kind in kinds if kind not in group]
+    return found + [kind.__name__ for kind in kinds if kind is not OrderSubmitted or "order facts" not in found]
 
 
 def _name(component: object) -> str:
