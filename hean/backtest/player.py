@@ -127,6 +127,8 @@ class Player:
         tape = self._tape
         end = tape.size if stop is None else stop
         last_ts = tape.ts_at(end - 1) if end else 0
+        if 0 < end < tape.size and tape.ts_at(end) == last_ts:
+            last_ts -= 1  # the rows of an instant precede its wakes, and some are still to come
         self._settle()
         while True:
             wake = min(self._wakes.values(), default=None)
