@@ -1,4 +1,4 @@
-from decimal import Context, Decimal, localcontext
+from decimal import Context, Decimal, getcontext, localcontext
 
 import msgspec
 import pytest
@@ -230,6 +230,16 @@ def test_a_coin_that_cannot_be_valued_is_refused():
         ACCOUNTANT.transfer(Ledger(), "a", "SOL", D(1))
     with pytest.raises(ContractError, match="MNT"):
         ACCOUNTANT.fill(opened(a="1"), fill(PERP, "1", "1", fee="1", fee_currency="MNT"), {PERP: 1.0})
+
+
+def test_a_fill_booked_or_not_leaves_the_callers_digits_alone():
+    ambient = getcontext()
+    ACCOUNTANT.fill(opened(a="1"), fill(PERP, "1", "1"), {PERP: 1.0})
+    assert getcontext() is ambient
+
+    with pytest.raises(ContractError, match="MNT"):
+        ACCOUNTANT.fill(opened(a="1"), fill(PERP, "1", "1", fee="1", fee_currency="MNT"), {PERP: 1.0})
+    assert getcontext() is ambient
 
 
 def test_books_are_kept_in_one_currency():
