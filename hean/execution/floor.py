@@ -134,7 +134,9 @@ class Floor:
             "",
             now,
         )
-        opened = self._use_up_exits(desk, order, quantity) if desk.held else quantity
+        # A fee taken in the coin bought is not there to be sold again.
+        got = quantity if filled.fee_currency == self.clearing.quote else quantity - order.side * filled.fee
+        opened = self._use_up_exits(desk, order, got) if desk.held else got
         if order.bracket is not None and opened:
             self._hold(desk, order, opened, order.bracket)
         if not working.left:
@@ -150,7 +152,7 @@ class Floor:
                 used = min(quantity, held.left)
                 held.left -= used
                 quantity -= used
-                if not held.left:
+                if held.left < self.instruments[order.instrument].step:
                     del desk.held[held.entry]
         self.desks.tidy(order.instrument)
         return quantity
@@ -174,7 +176,7 @@ class Floor:
 
     def exit_quantity(self, instrument: Instrument, held: Held) -> Decimal:
         """How much an exit closes: what it is held for, and no more than there is."""
-        return min(held.left, self._closable(instrument, held.side))
+        return min(instrument.whole_steps(held.left), self._closable(instrument, held.side))
 
     def release(self, name: str, desk: Desk, held: Held) -> None:
         """Let one of a bracket's two exits go, and the other with it."""

@@ -439,3 +439,19 @@ def test_no_fill_comes_before_its_order_has_arrived(steps):
         told(a_print(ms, 100 + number))
 
     assert all(fact.ts_event > arrivals[fact.client_order_id] for fact in told.heard if isinstance(fact, OrderFilled))
+
+
+@pytest.mark.parametrize("tier", [Tier.BARS, Tier.BOOK])
+def test_exits_are_held_for_what_the_fee_has_left_of_the_coin(tier):
+    told = Told(tier)
+    if tier is Tier.BOOK:
+        told(BookLevels(SPOT, START, True, ((100.0, 9.0),), ((100.0, 9.0),)))
+    else:
+        told.bar(0, 100, 100, 100, 100, SPOT)
+        told.bar(1, 100, 100, 100, 100, SPOT)
+    now = START + MINUTE
+    told(buy("1", SPOT, bracket=("90", None), order_id="entry"), now)
+    assert told.venue.state.desks[SPOT].held["entry"].left == D("0.999")
+
+    told(sell("0.999", SPOT), now)
+    assert not told.venue.state.desks[SPOT].held
