@@ -388,10 +388,9 @@ def test_a_stop_opens_nothing_more_and_flattens_if_asked(flatten):
             assert found.said("reconciler", ReconcileCompleted)[-1].flat
 
 
-# --- what does not hold yet -----------------------------------------------------------------------
+# --- stories that once broke ----------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="a pair that waits its turn is dropped without a word when pairs are stopped", strict=True)
 def test_a_pair_that_was_waiting_is_finished_too():
     for seed in range(30):
         strategies = carrier("carrier", seed, every=4)
@@ -404,8 +403,7 @@ def test_a_pair_that_was_waiting_is_finished_too():
         nobody_waits_for_what_is_over(found)
 
 
-@pytest.mark.xfail(reason="a sale on its way and a bracket's exit sell the same coin twice", strict=True)
-@pytest.mark.parametrize("tier", [Tier.BARS, Tier.TRADES])
+@pytest.mark.parametrize("tier", TIERS)
 def test_no_coin_is_sold_twice(tier):
     for seed in range(60):
         strategies = chatter("spot", ETH_SPOT, seed, weights=(1.0, 0.5, 0.0, 0.0), every=3, bracket=0.0005)
