@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = Text("unknown", style="dim italic")
 _RULES = 8
+_EVENTS = 12
 
 
 def print_summary(result: "RunResult", console: "Console") -> None:
@@ -40,6 +41,10 @@ def print_summary(result: "RunResult", console: "Console") -> None:
         said = [f"{rule} {count:,}" for rule, count in refused.items()]
         more = [f"and {len(said) - _RULES} rules more"] if len(said) > _RULES else []
         console.print(Text("refused by: " + ", ".join([*said[:_RULES], *more])))
+    for event in result.events[:_EVENTS]:
+        console.print(Text(f"{utc(event.ts)}  {event.text}", style="yellow"))
+    if len(result.events) > _EVENTS:
+        console.print(Text(f"and {len(result.events) - _EVENTS:,} events more: see the report", style="yellow"))
     for note in dict.fromkeys(note for strategy in result.strategies for note in strategy.notes):
         console.print(Text(f"note: {note}", style="dim"))
     console.print(

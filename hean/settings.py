@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from hean.errors import ConfigError
 from hean.execution.broker import BrokerConfig
@@ -91,6 +91,19 @@ class BacktestSettings(BaseModel, frozen=True, extra="forbid"):
     venue: SimulatedVenueConfig = Field(default=SimulatedVenueConfig(), description="the simulated venue")
     broker: BrokerConfig = Field(default=BrokerConfig(), description="the broker")
 
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        """One figure has one place: what would be overwritten, or has no meaning here, is refused."""
+        elsewhere = {
+            "venue.balances": ("balances" in self.venue.model_fields_set, "say --capital"),
+            "venue.leverage": ("leverage" in self.venue.model_fields_set, "set risk.leverage: the venue follows it"),
+            "risk.reconciler": (self.risk.reconciler, "a backtest hosts none: there is nothing to reconcile"),
+        }
+        for name, (said, remedy) in elsewhere.items():
+            if said:
+                raise ValueError(f"{name} is not for a backtest; {remedy}")
+        return self
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tree in a settings file.
@@ -146,7 +159,8 @@ def _fault(model: type[BaseModel], fault: Any, where: str) -> str:
     path = [str(part) for part in fault["loc"]]
     name = ".".join([where, *path] if where else path)
     if fault["type"] != "extra_forbidden":
-        return f"{name}: {fault['msg']}"
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
     known = _fields_at(model, path[:-1])
     near = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"

@@ -31,7 +31,7 @@ from hean.messages import (
     Trade,
 )
 from hean.portfolio.portfolio import Portfolio, PortfolioConfig
-from hean.risk.config import StrategyLimits
+from hean.risk.config import StrategyLimits, exact
 from hean.risk.manager import RiskManager
 from hean.risk.sizing import EquityShare, RiskSizing, Sizing
 from hean.settings import BacktestSettings, StrategySettings, validated
@@ -265,7 +265,10 @@ def build(
     balances = {"USDT": settings.capital}
     components = {
         "venue": SimulatedVenue(
-            settings.venue.model_copy(update={"balances": balances}), instruments, tiers, venue_watches
+            settings.venue.model_copy(update={"balances": balances, "leverage": exact(settings.risk.leverage)}),
+            instruments,
+            tiers,
+            venue_watches,
         ),
         "portfolio": Portfolio(
             PortfolioConfig(balances=balances, shares={strategy.name: strategy.share for strategy in strategies}),

@@ -63,6 +63,7 @@ def render(result: RunResult) -> str:
         _measures(result, found),
         _trips_table(trips, several=len(result.strategies) > 1),
         _refused(result),
+        _events(result),
         _notes(result.strategies),
         _manifest(result),
         _footer(result),
@@ -539,6 +540,20 @@ def _refused(result: RunResult) -> str:
         else '<p class="soft">Nothing was refused.</p>'
     )
     return f'<section id="refusals"><div class="head"><h2>Refused, by rule</h2></div>{inside}</section>'
+
+
+def _events(result: RunResult) -> str:
+    """What befell the run beside its trades."""
+    if not result.events:
+        return ""
+    listed = result.events[-MOST_LISTED:]
+    left = len(result.events) - len(listed)
+    hint = f'<span class="hint">the last {len(listed):,} of {len(result.events):,}</span>' if left else ""
+    rows = "".join(f'<tr><td class="t">{_minute(event.ts)}</td><td>{escape(event.text)}</td></tr>' for event in listed)
+    return (
+        f'<section id="events"><div class="head"><h2>What befell it</h2>{hint}</div><div class="wide"><table><thead><tr>'
+        f"<th>UTC</th><th>what</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
 
 
 def _notes(strategies: Sequence[StrategyResult]) -> str:

@@ -140,7 +140,7 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
         dense_marks=frozenset(dense),
         ts_start=ts_start,
         ts_end=ts_end,
-        price_age_s=5.0 + oldest / 1e9,
+        price_age_s=settings.risk.price_age_s + oldest / 1e9,
         synthetic=bool(made_up),
         data=data,
         notes=tuple(notes),

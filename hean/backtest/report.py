@@ -73,6 +73,7 @@ def as_json(result: RunResult, *, with_trips: bool = True) -> dict[str, Any]:
             {"name": each.name, "net_pnl": money(each.net_pnl), "explanation": each.explanation}
             for each in result.benchmarks
         ],
+        "events": [{"at": utc(event.ts), "what": event.text} for event in result.events],
         "strategies": [_strategy(strategy) for strategy in result.strategies],
         "rows": result.rows,
         "deliveries": result.deliveries,

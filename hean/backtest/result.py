@@ -47,7 +47,7 @@ class Pnl(Struct, frozen=True):
 class Funnel(Struct, frozen=True):
     """What became of what was seen: rows of the tape the strategy watches, down to fills.
 
-    `refused` counts by rule; `ended` counts orders by what ended them; `gates` names what the strategy
+    `refused` counts by rule; `ended` counts orders by what ended them and why; `gates` names what the strategy
     itself asked for, in its own order, with how many rows passed each.
     """
 
@@ -77,12 +77,20 @@ class Benchmark(Struct, frozen=True):
     explanation: str
 
 
+class Event(Struct, frozen=True):
+    """Something a reader of the figures must know of: trading reduced or halted, a liquidation, a pair that came apart."""
+
+    ts: int
+    text: str
+
+
 class RunResult(Struct, frozen=True):
     """A finished backtest. Money in quote currency; the curve is the account's equity at each of its stamps.
 
     `drawdown` is the fall from the running peak as a fraction at the same stamps. `log` is everything
     that was said, in order; `data` is the manifest of the tape, by series; `settings` is the whole tree
-    the run was made with. `synthetic` is True when any series was made up.
+    the run was made with. `synthetic` is True when any series was made up. `events` are what befell the run
+    beside its trades, in order.
     """
 
     ts_start: int
@@ -93,6 +101,7 @@ class RunResult(Struct, frozen=True):
     strategies: tuple[StrategyResult, ...]
     trips: tuple[RoundTrip, ...]
     benchmarks: tuple[Benchmark, ...]
+    events: tuple[Event, ...]
     curve_ts: Ints
     curve: Floats
     drawdown: Floats

@@ -12,7 +12,7 @@ from hean.backtest.kernels import drawdown_curve
 from hean.backtest.market import Market, load_market, told
 from hean.backtest.player import Player
 from hean.backtest.report import result_hash
-from hean.backtest.result import Benchmark, Funnel, Pnl, RunResult, StrategyResult
+from hean.backtest.result import Benchmark, Event, Funnel, Pnl, RunResult, StrategyResult
 from hean.backtest.trips import round_trips
 from hean.dispatcher import Dispatcher
 from hean.errors import HeanError
@@ -22,6 +22,7 @@ from hean.messages import (
     Envelope,
     FundingSettled,
     InterestCharged,
+    KillSwitchTripped,
     MarkPrice,
     NodeStarted,
     OrderCanceled,
@@ -29,11 +30,13 @@ from hean.messages import (
     OrderFilled,
     OrderRejected,
     OrderSubmitted,
+    PairFinished,
     Quote,
     Signal,
     SignalRefused,
     StartTrading,
     Trade,
+    TradingStateChanged,
 )
 from hean.portfolio.accounting import EXACT, Profit
 from hean.settings import BacktestSettings
@@ -43,6 +46,9 @@ from hean.trading_system import Strategy, build, build_strategies
 
 MINUTE = 60_000_000_000
 YEAR = 365 * 86_400_000_000_000
+STARTED = "started"
+"""What risk says of the beginning of a run: no news."""
+
 STRETCH = 20
 """Parts a run is played in, so that somebody can be told how far it is."""
 
@@ -108,7 +114,9 @@ def play(
     player.tell("portfolio", NodeStarted("portfolio"), market.ts_start)
     player.tell("risk", StartTrading(), market.ts_start, seq=1)
     for part in range(1, STRETCH + 1):
-        player.play(first + (tape.size - first) * part // STRETCH)
+        stop = first + (tape.size - first) * part // STRETCH
+        # Never in the midst of an instant: its wakes come after all of its rows.
+        player.play(tape.after(tape.ts_at(stop - 1)) if stop > first else stop)
         progress(part / STRETCH)
     return Played(player, components, log)
 
@@ -152,6 +160,7 @@ def summarise(
         strategies=results,
         trips=round_trips(log, market.instruments, portfolio.state.marks),
         benchmarks=_benchmarks(settings, market),
+        events=_events(log),
         curve_ts=curve_ts,
         curve=curve,
         drawdown=drawdown_curve(curve),
@@ -249,7 +258,8 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
             if kind is OrderFilled:
                 fills += 1
             elif kind in {OrderCanceled, OrderExpired, OrderRejected}:
-                ended[kind.__name__.removeprefix("Order").lower()] += 1
+                word = kind.__name__.removeprefix("Order").lower()
+                ended[f"{word}: {_in_short(message.reason)}"] += 1  # type: ignore[attr-defined]
     rows = 0
     for stream in market.tape.streams:
         if stream.instrument in strategy.instruments and stream.kind in strategy.watches_kinds:
@@ -263,6 +273,33 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
         fills=fills,
         gates=tuple(getattr(strategy.component, "gates", _nothing)(market.tape, market.ts_start)),
     )
+
+
+def _events(log: Sequence[Envelope]) -> tuple[Event, ...]:
+    """What a reader of the figures must know of beside the trades."""
+    found = []
+    for envelope in log:
+        text = ""
+        match envelope.message:
+            case TradingStateChanged(trading=state, reason=reason) if reason != STARTED:
+                text = f"trading {state}: {reason}"
+            case KillSwitchTripped(cause=cause, measured=measured, limit=limit):
+                text = f"kill switch tripped by {cause}: {measured}, limit {limit}"
+            case PairFinished(strategy=strategy, outcome=outcome, reason=reason) if reason:
+                text = f"{strategy}: pair {outcome}, {reason}"
+            case OrderFilled(exit="liquidation", instrument=name, quantity=quantity, price=price):
+                text = f"{quantity} of {name} liquidated at {price}" if envelope.source == "venue" else ""
+            case _:
+                pass
+        if text:
+            found.append(Event(envelope.ts_init, text))
+    return tuple(found)
+
+
+def _in_short(reason: str) -> str:
+    """A venue's reason without its figures: its code, or its first words."""
+    code = reason.split(" ", 1)[0]
+    return code if code.isdigit() or code.startswith("EC_") else reason
 
 
 def _benchmarks(settings: BacktestSettings, market: Market) -> tuple[Benchmark, ...]:

@@ -28,7 +28,17 @@ def test_the_strategy_it_shows_runs_and_trades(tmp_path):
     assert made.exit_code == 0, made.output
 
     use = f"{tmp_path / 'breakout.py'}:Breakout"
-    options = ["--venue", "SYNTHETIC", "--symbols", "BTCUSDT", "--synthetic", "--notional", "1000", "--no-report", "--json"]
+    options = [
+        "--venue",
+        "SYNTHETIC",
+        "--symbols",
+        "BTCUSDT",
+        "--synthetic",
+        "--notional",
+        "1000",
+        "--no-report",
+        "--json",
+    ]
     ran = CliRunner().invoke(app, ["backtest", "-s", use, *options, *catalog])
 
     assert ran.exit_code == 0, ran.output

@@ -195,3 +195,9 @@ def test_a_year_of_minutes_is_joined_and_the_page_says_so():
 
     assert len(text.encode()) < 2_000_000
     assert "200,000 rows joined to candles of 3 min" in Page(text).words
+
+
+def test_what_befell_the_run_is_told_and_escaped(impulse_run):
+    page = render(impulse_run)
+
+    assert "trading REDUCING: drawdown &lt;8 %&gt;" in page
