@@ -197,7 +197,8 @@ class OrderBracket(Struct, frozen=True, gc=False):
 class SubmitOrder(Command, frozen=True):
     """An order. `limit` is None for a market order; quantity in base units, always positive.
 
-    `reference` is the price it was decided at: what slippage is measured from.
+    `reference` is the price it was decided at: what slippage is measured from; None where risk closes on its own
+    word, at whatever price there is.
     """
 
     client_order_id: str
@@ -208,7 +209,7 @@ class SubmitOrder(Command, frozen=True):
     limit: Decimal | None
     time_in_force: TimeInForce
     reduce_only: bool
-    reference: Decimal
+    reference: Decimal | None
     bracket: OrderBracket | None
 
 

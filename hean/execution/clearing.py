@@ -8,7 +8,7 @@ from hean.execution.account import MarkForm, booked, cash_form, margin_form, mea
 from hean.execution.desks import Desks
 from hean.execution.fees import fee, fee_rates
 from hean.execution.funding import settlement
-from hean.execution.margin import ZERO, bankruptcy_price, initial
+from hean.execution.margin import ZERO, bankruptcy_move, initial
 from hean.execution.venue_state import SimulatedVenueConfig, SimulatedVenueState, Working
 from hean.instruments import Category, Instrument
 from hean.messages import (
@@ -66,7 +66,7 @@ class Clearing:
         quantity: Decimal,
         price: Decimal,
         liquidity: Liquidity,
-        reference: Decimal,
+        reference: Decimal | None,
         ending: str,
         now: int,
     ) -> OrderFilled:
@@ -205,11 +205,13 @@ class Clearing:
         Bybit goes down the risk tiers first and may leave a part; one step is the harsher reading.
         """
         prices = self._prices(self.margin(), adverse)
+        move = self._left_to_lose(prices)
         for name, position in list(self._account.positions.items()):
             instrument = self._instruments[name]
-            at = float(bankruptcy_price(position.quantity, measured(prices[name]), instrument))
             side = Side.SELL if position.quantity > 0 else Side.BUY
-            price = instrument.price_down(at) if side is Side.SELL else instrument.price_up(at)
+            at = prices[name] * (1 - move if side is Side.SELL else 1 + move)
+            # To the tick that leaves the account a little rather than a debt.
+            price = instrument.price_up(at) if side is Side.SELL else instrument.price_down(at)
             self._state.orders += 1
             yield self.book(
                 f"liquidation-{self._state.orders}",
@@ -223,6 +225,18 @@ class Clearing:
                 "liquidation",
                 now,
             )
+
+    def _left_to_lose(self, prices: Mapping[str, float]) -> float:
+        """How far the marks may move until the margin balance is gone, as a fraction of them."""
+        balance = float(self._account.balances.get(self.quote, ZERO))
+        value = 0.0
+        for name, position in self._account.positions.items():
+            balance += float(position.quantity) * prices[name] - float(position.value)
+            value += abs(float(position.quantity)) * prices[name]
+        for coin, amount in self._account.balances.items():
+            if coin in self._spot_of:
+                balance += float(amount) * self._desks.price(self._spot_of[coin]) * (1 - self._config.haircut)
+        return bankruptcy_move(balance, value, float(self.rates.linear_taker))
 
     def margin(self) -> MarkForm:
         if self._margin is None:

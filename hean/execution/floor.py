@@ -175,8 +175,9 @@ class Floor:
         self.desks.busy.add(order.instrument)
 
     def exit_quantity(self, instrument: Instrument, held: Held) -> Decimal:
-        """How much an exit closes: what it is held for, and no more than there is."""
-        return min(instrument.whole_steps(held.left), self._closable(instrument, held.side))
+        """How much an exit closes: what its strategy holds, whatever others hold against it; of a coin, what there is."""
+        left = instrument.whole_steps(held.left)
+        return min(left, self._closable(instrument, held.side)) if instrument.is_spot else left
 
     def release(self, name: str, desk: Desk, held: Held) -> None:
         """Let one of a bracket's two exits go, and the other with it."""

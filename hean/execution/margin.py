@@ -33,7 +33,16 @@ def initial(instrument: Instrument, value: Decimal, leverage: Decimal, taker_rat
     return value * (max(1 / leverage, tier_of(instrument, value).initial_rate) + taker_rate)
 
 
-def bankruptcy_price(quantity: Decimal, mark: Decimal, instrument: Instrument) -> Decimal:
-    """Where a liquidated position changes hands: beyond the mark by the maintenance margin, which is lost with it."""
-    rate = tier_of(instrument, abs(quantity) * mark).maintenance_rate
-    return mark * (1 - rate) if quantity > 0 else mark * (1 + rate)
+def bankruptcy_move(balance: float, value: float, taker_rate: float) -> float:
+    """How far every mark may yet move against its position until closing them all, fees included, leaves nothing.
+
+    Args:
+        balance: Margin balance at the marks, quote currency; negative where they have gone too far already.
+        value: Value of the positions at the marks, added up without their signs.
+        taker_rate: Fee of closing, a fraction of value.
+
+    Returns:
+        A fraction of the marks; negative when it lies behind them. A liquidated account loses its margin and no more: what a
+        gap takes beyond it is borne by the venue's insurance fund.
+    """
+    return balance / value - taker_rate

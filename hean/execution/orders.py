@@ -85,7 +85,7 @@ class Order(Struct, gc=False):
     quantity: Decimal
     limit: Decimal | None
     time_in_force: TimeInForce
-    reference: Decimal
+    reference: Decimal | None
     status: OrderStatus = NEW
     filled: Decimal = Decimal(0)
 

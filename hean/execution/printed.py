@@ -25,12 +25,16 @@ from hean.messages import (
 )
 
 
+SECOND = 1_000_000_000
+
+
 class PrintedMarket:
     """Fills by prints and candles."""
 
-    def __init__(self, floor: Floor, half_spread_bp: float) -> None:
+    def __init__(self, floor: Floor, half_spread_bp: float, stale_entry_s: float) -> None:
         self._floor = floor
         self._half_spread = half_spread_bp / 1e4
+        self._stale_entry = int(stale_entry_s * SECOND)
 
     def opened(self, bar: BarOpened, now: int) -> Iterator[OrderAccepted | OrderFilled | OrderExpired]:
         desk = self._floor.desks[bar.instrument]
@@ -88,6 +92,10 @@ class PrintedMarket:
         """Let an order that has arrived meet the first price known since."""
         order = working.order
         instrument = self._floor.instruments[order.instrument]
+        if now - working.ts_arrives > self._stale_entry and not order.reduce_only:
+            # The record has a hole: nobody would have left an entry standing through it. A way out is still wanted.
+            yield self._floor.expire(desk, working, "no price within the time an entry waits")
+            return
         if order.limit is not None:
             if not crosses(order.side, working.limit, price):
                 if order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:

@@ -83,7 +83,7 @@ class SimulatedVenue:
         self._desks = Desks(self._state.desks, self.tiers, watches)
         self._clearing = Clearing(config, self.instruments, self._desks, self._state)
         self._floor = Floor(config, self.instruments, self._desks, self._clearing, self._state)
-        self._printed = PrintedMarket(self._floor, config.half_spread_bp)
+        self._printed = PrintedMarket(self._floor, config.half_spread_bp, config.stale_entry_s)
         self._book = BookMarket(self._floor, config.cancel_share)
         self._touches = Touches(self.tiers, watches, self._desks, self._clearing, self._state)
 

@@ -24,6 +24,11 @@ class SimulatedVenueConfig(BaseModel, frozen=True, extra="forbid"):
         default={"USDT": Decimal(10_000)}, description="what the account begins with, by coin"
     )
     fee_tier: str = Field(default="base", description="Bybit fee tier: base, vip1 ... vip5, supreme")
+    stale_entry_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="seconds an entry waits for a first price, where no book is known; then it expires",
+    )
     half_spread_bp: float = Field(
         default=0.5,
         ge=0,

@@ -59,10 +59,13 @@ class Desk:
                     first, second = ((slot, SELL if slot.held > 0 else BUY, abs(slot.held)) for slot in legs)
                     yield self.pair_order(first, second, opening=False)
         for slot in slots:
-            yield from self.reduce(slot, abs(slot.held))
+            yield from self.reduce(slot, abs(slot.held), decided=False)
 
-    def reduce(self, slot: Slot, quantity: Decimal) -> list[SubmitOrder]:
-        """Sell or buy back part of what is held, in as many orders as the venue's largest asks for."""
+    def reduce(self, slot: Slot, quantity: Decimal, *, decided: bool = True) -> list[SubmitOrder]:
+        """Sell or buy back part of what is held, in as many orders as the venue's largest asks for.
+
+        `decided` is whether a strategy wants it, at the price it named.
+        """
         side = SELL if slot.held > ZERO else BUY
         instrument = self._instruments.get(slot.instrument)
         spot = instrument is not None and instrument.is_spot
@@ -71,7 +74,7 @@ class Desk:
         orders = []
         while quantity > ZERO:
             part = min(quantity, most)
-            orders.append(self.order(slot, side, part, reduce_only=reduce_only, bracket=None))
+            orders.append(self.order(slot, side, part, reduce_only=reduce_only, bracket=None, decided=decided))
             quantity -= part
         return orders
 
@@ -89,7 +92,14 @@ class Desk:
         return False
 
     def order(
-        self, slot: Slot, side: Side, quantity: Decimal, *, reduce_only: bool, bracket: OrderBracket | None
+        self,
+        slot: Slot,
+        side: Side,
+        quantity: Decimal,
+        *,
+        reduce_only: bool,
+        bracket: OrderBracket | None,
+        decided: bool = True,
     ) -> SubmitOrder:
         order_id = self._next_id(slot.strategy)
         change = quantity if side is BUY else -quantity
@@ -106,7 +116,7 @@ class Desk:
             limit=None,
             time_in_force=_IOC,
             reduce_only=reduce_only,
-            reference=slot.price,
+            reference=slot.price if decided else None,
             bracket=bracket,
         )
 

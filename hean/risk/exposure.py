@@ -107,9 +107,13 @@ class Totals(Struct):
 
 
 def totals(slots: dict[str, dict[str, Slot]], strategy: str, base: str, apart: Iterable[Slot]) -> Totals:
-    """Add up every slot that counts for something, except those `apart`."""
+    """Add up every slot that counts for something, except those `apart`.
+
+    What another strategy holds against the coin gives no headroom: it may leave at any time.
+    """
     gross = own = margin = stress = high = low = ZERO
     for name, places in slots.items():
+        up = down = ZERO
         for slot in places.values():
             value = slot.value
             if not value or any(slot is other for other in apart):
@@ -122,6 +126,8 @@ def totals(slots: dict[str, dict[str, Slot]], strategy: str, base: str, apart: I
             if slot.base == base:
                 target = slot.target * slot.price
                 held = target if slot.pair else slot.held * slot.price
-                high += max(held, target)
-                low += min(held, target)
+                up += max(held, target)
+                down += min(held, target)
+        high += up if name == strategy else max(up, ZERO)
+        low += down if name == strategy else min(down, ZERO)
     return Totals(gross, own, margin, stress, high, low)

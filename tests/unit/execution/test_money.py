@@ -70,7 +70,7 @@ def test_without_a_position_nothing_is_settled():
 
 @pytest.mark.parametrize(
     ("order", "lives", "dies", "price"),
-    [(buy("9"), 89.9, 89.0, "88.5"), (sell("9"), 110.0, 111.0, "111.6")],
+    [(buy("9"), 89.9, 89.0, "89.0"), (sell("9"), 110.0, 111.0, "110.9")],
     ids=["long", "short"],
 )
 def test_a_position_is_taken_away_when_its_margin_is_gone(order, lives, dies, price):
@@ -82,6 +82,16 @@ def test_a_position_is_taken_away_when_its_margin_is_gone(order, lives, dies, pr
     assert canceled == OrderCanceled("resting", "a", PERP, "CancelAllBeforeLiq")
     assert (taken.exit, taken.side, taken.price, taken.strategy) == ("liquidation", -order.side, D(price), "")
     assert told.position() == 0
+    assert 0 <= told.venue.state.account.balances["USDT"] < 1
+
+
+def test_a_gap_far_beyond_bankruptcy_takes_the_margin_and_no_more():
+    told = holding(buy("9"), balances={"USDT": "100"})
+
+    (taken,) = mark(told, 40.0)
+
+    assert taken.price == 89
+    assert 0 <= told.venue.state.account.balances["USDT"] < 1
 
 
 def test_a_candle_is_margined_at_its_worst():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hean.errors import ConfigError
 from hean.execution.fees import BYBIT_TIERS, fee, fee_rates
 from hean.execution.funding import funding_rate, settlement
-from hean.execution.margin import DEFAULT_TIER, bankruptcy_price, initial, maintenance, tier_of
+from hean.execution.margin import DEFAULT_TIER, bankruptcy_move, initial, maintenance, tier_of
 from hean.execution.matching import beyond, crosses, queue_after, taker_price, walk
 from hean.instruments import Category, RiskTier
 from hean.messages import Liquidity, Side
@@ -115,8 +115,9 @@ def test_an_instrument_without_tiers_is_margined_with_care():
 
 
 def test_a_liquidated_position_goes_at_a_price_worse_than_its_mark():
-    assert bankruptcy_price(D(1), D(1000), TIERED) == D("995.000")
-    assert bankruptcy_price(D(-1), D(1000), TIERED) == D("1005.000")
+    # 100 of margin on a position of 1,000: a tenth of the mark may go, less the fee of closing.
+    assert bankruptcy_move(100.0, 1_000.0, 0.0006) == pytest.approx(0.0994)
+    assert bankruptcy_move(-20.0, 1_000.0, 0.0006) == pytest.approx(-0.0206)
 
 
 @pytest.mark.parametrize(("side", "crossed", "through"), [(Side.BUY, [99, 100], [99]), (Side.SELL, [100, 101], [101])])

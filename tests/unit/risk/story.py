@@ -68,6 +68,9 @@ class Told:
     def fill(self, order, quantity=None, price=None, settle=True):
         """Fill an order, all of it by default, and post the position it makes."""
         quantity = order.quantity if quantity is None else Decimal(quantity)
+        if price is None:
+            # What risk closes on its own word names no price: it trades at the last one known.
+            price = order.reference or self.manager.state.slots[order.strategy][order.instrument].price
         heard = self.say(
             OrderFilled(
                 client_order_id=order.client_order_id,
@@ -76,7 +79,7 @@ class Told:
                 trade_id=str(next(self.trades)),
                 side=order.side,
                 quantity=quantity,
-                price=order.reference if price is None else Decimal(price),
+                price=Decimal(price),
                 fee=Decimal(0),
                 fee_currency="USDT",
                 liquidity=Liquidity.TAKER,
