@@ -27,6 +27,7 @@ from hean.messages import (
     ReconcileCompleted,
     Side,
     Signal,
+    SignalRefused,
     StartTrading,
     StopTrading,
     SubmitOrder,
@@ -36,6 +37,7 @@ from hean.messages import (
     TradingStateChanged,
 )
 from hean.portfolio.accounting import EXACT
+from hean.risk.limits import Rule
 from hean.simulation import snapshot
 from tests.graph.house import (
     BTC,
@@ -242,6 +244,48 @@ def test_strategies_against_each_other_in_one_instrument_break_none_either(batch
     assert refused < 20
 
 
+def bound(seed, step):
+    """Three strategies that would all hold one coin, and a limit that leaves room for one."""
+    strategies = (
+        chatter("perp", ETH, seed, bracket=0.0)
+        | chatter("other", ETH, seed, every=4, bracket=0.0)
+        | chatter("spot", ETH_SPOT, seed, weights=(1.0, 0.5, 0.0, 0.0), bracket=0.0)
+    )
+    tier = TIERS[seed % len(TIERS)]
+    tape = market(seed, tier, step=step)
+    found = house(tape, tier, strategies, seed=seed, haste=(0.02, 0.1, 0.4)[seed % 3], risk={"symbol_exposure": 0.12})
+    found.sim.run()
+    found.quiet()
+    limits_are_respected(found, symbol=Decimal("0.12"))
+    return sum(fact.rule == Rule.SYMBOL_EXPOSURE for fact in found.said("risk", SignalRefused))
+
+
+def test_a_limit_that_binds_is_kept_in_every_order_of_deliveries():
+    """One strategy's short gives no other headroom: it may be bought back at any time."""
+    assert sum(bound(seed, SECOND // 8) for seed in range(60)) > 60
+
+
+@pytest.mark.xfail(reason="a comparison heard between a fill and its position lets go of the reservation", strict=True)
+def test_a_comparison_with_the_venue_lets_go_of_no_reservation():
+    for seed in range(2000, 2060):
+        bound(seed, SECOND)
+
+
+def test_a_venue_that_repeats_itself_changes_nothing():
+    repeated = 0
+    for seed in range(12):
+        tier = TIERS[seed % len(TIERS)]
+        found = house(market(seed, tier), tier, apart(seed), seed=seed)
+        for _ in range(4):
+            found.sim.run(rows=found.tape.size // 4)
+            for fill in found.said("venue", OrderFilled)[-5:]:
+                repeated += 1
+                found.sim.tell("broker", fill, source="venue")
+        found.quiet()
+        everything_holds(found)
+    assert repeated > 100
+
+
 def test_each_seed_is_another_history_and_the_same_seed_the_same():
     tape = market(1, Tier.TRADES)
 
@@ -369,7 +413,10 @@ def test_after_the_switch_nothing_is_left():
 def test_a_stop_opens_nothing_more_and_flattens_if_asked(flatten):
     for seed in range(12):
         tier = TIERS[seed % 3]
-        found = house(market(seed, tier, rows=200), tier, apart(seed), seed=seed)
+        greedy = chatter("perp", ETH, seed, weights=(1.0,), bracket=0.0)
+        found = house(
+            market(seed, tier, rows=200), tier, greedy | carrier("carrier", seed, (BTC,), (BTC_SPOT,)), seed=seed
+        )
         found.sim.run(rows=found.tape.size // 3)
         found.sim.tell("risk", StopTrading(flatten=flatten))
         found.sim.settle()
@@ -382,7 +429,9 @@ def test_a_stop_opens_nothing_more_and_flattens_if_asked(flatten):
                 assert not envelope.message.opening
             if envelope.source == "risk" and isinstance(envelope.message, TradingStateChanged):
                 assert envelope.message.trading is not TradingState.ACTIVE
-        if flatten:
+        if not flatten:
+            assert found["venue"].state.account.positions
+        else:
             assert found["venue"].state.account.positions == {}
             assert found["reconciler"].state.orders == {}
             assert found.said("reconciler", ReconcileCompleted)[-1].flat
