@@ -19,7 +19,7 @@ from hean.messages import (
 )
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.desk import Desk
-from hean.risk.killswitch import ORANGE, SECOND, KillSwitch, Trip
+from hean.risk.killswitch import ORANGE, SECOND, YELLOW, KillSwitch, Tier, Trip
 from hean.risk.memory import DAY
 from hean.risk.state import Flattening, RiskState
 
@@ -76,24 +76,39 @@ class Control:
         jump = self._kill.jumped(equity)
         if jump is not None and jump > self._jump_price_move * self._gross():
             state.reducing["jump"] = f"equity went from {state.kill.equity} to {equity} without a fill"
+        tier = state.kill.tier
         trip = self._kill.mark(equity, now)
         state.equity = equity
         day = now // DAY
         if day != state.day:
             state.day = day
             state.day_equity = equity
-        if trip is not None or state.reducing or state.kill.tier is ORANGE:
+        if state.kill.tier is not tier:
+            return (*self._judge(trip, now), *self._scaled(tier))
+        if trip is not None or state.reducing or tier is ORANGE:
             return self._judge(trip, now)
         return ()
+
+    def _scaled(self, before: Tier) -> Iterator[Consequence]:
+        """Say that sizes are scaled down from now on, or no longer: a size that shrinks unsaid misleads."""
+        state = self.state
+        if state.kill.tier is YELLOW:
+            scale = self._config.kill_switch.yellow_scale
+            yield TradingStateChanged(state.trading, f"drawdown {state.kill.drawdown:.2%}: sizes times {scale:g}")
+        elif before is YELLOW and state.kill.tier is not ORANGE:
+            yield TradingStateChanged(state.trading, "the drawdown has passed: sizes in full")
 
     def check(self, now: int) -> Iterator[Consequence]:
         """Judge again as time has passed."""
         state = self.state
+        tier = state.kill.tier
         trip = self._kill.check(now, confirmable=not state.stale)
         due = self.reconcile_due()
         if due is not None and now >= due:
             state.reducing["reconcile"] = f"no comparison with the venue for {self._config.reconcile_lag_s:g} s"
         yield from self._judge(trip, now)
+        if state.kill.tier is not tier:
+            yield from self._scaled(tier)
 
     def wake(self, now: int) -> Iterator[Consequence]:
         yield from self.check(now)

@@ -10,6 +10,7 @@ from hean.messages import (
     OrderOutcomeUnknown,
     ReconcileCompleted,
     SubmitOrder,
+    TradingState,
     Wake,
 )
 from hean.risk.config import StrategyLimits
@@ -150,3 +151,14 @@ def test_a_share_that_was_lowered_binds_at_once():
     assert rules(told.want(1.0)) == ["STRATEGY_BUDGET"]
     told.say(CapitalAllocated("impulse", Decimal("0.05")))
     assert orders(told.want(1.0))
+
+
+def test_sizes_that_shrink_are_said_and_so_is_their_return():
+    told = Told(10_000)
+    told.say(EquityChanged(Decimal(9_400), marks_known=True))
+
+    (shrunk,) = told.say(EquityChanged(Decimal(9_400), marks_known=True), after=3_600)
+    (grown,) = told.say(EquityChanged(Decimal(10_000), marks_known=True), after=36_000)
+
+    assert (shrunk.trading, shrunk.reason) == (TradingState.ACTIVE, "drawdown 6.00%: sizes times 0.5")
+    assert (grown.trading, grown.reason) == (TradingState.ACTIVE, "the drawdown has passed: sizes in full")
