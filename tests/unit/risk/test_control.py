@@ -163,7 +163,10 @@ def test_the_orange_tier_reduces_until_a_person_resets_the_mark():
         told.now = at
         said += told.say(Wake())
 
-    assert said == [TradingStateChanged(TradingState.REDUCING, "drawdown 8.50%")]
+    assert said == [
+        TradingStateChanged(TradingState.ACTIVE, "drawdown 8.50%: sizes times 0.5"),
+        TradingStateChanged(TradingState.REDUCING, "drawdown 8.50%"),
+    ]
     assert rules(told.want(1.0, instruments=(ETH,))) == ["TRADING_STATE"]
     assert orders(told.want(0.0)) == [(PERP, Decimal("-0.020"), True)]
     assert told.say(KillSwitchReset("ada", "a loss we accept"))[0].trading is TradingState.ACTIVE
