@@ -169,12 +169,10 @@ def test_an_order_reaches_the_venue_by_way_of_risk_and_broker_alone():
     assert {(route.source, route.to) for route in ROUTES if Signal in route.sends} == {("strategy", "risk")}
 
 
-def test_the_diagram_is_the_table():
-    lines = mermaid().splitlines()
-    drawn = [route for route in ROUTES if route.source != ANY]
-    assert lines[0] == "flowchart LR"
-    for line, route in zip(lines[1:], drawn, strict=True):
-        source, kinds, to = line.strip().split('"')[0], line.split('"')[1].split("<br/>"), line.split('"')[2]
-        assert source == f"{route.source} -- "
-        assert to == f" --> {route.to}"
-        assert kinds == [kind.__name__ for kind in route.sends]
+def test_the_diagram_has_one_arrow_for_each_who_tells_whom():
+    first, *arrows = mermaid().splitlines()
+    assert first == "flowchart LR"
+    drawn = [(arrow.split('"')[0].strip(" -"), arrow.split('"')[2].removeprefix(" --> ")) for arrow in arrows]
+    assert sorted(drawn) == sorted({(route.source, route.to) for route in ROUTES if route.source != ANY})
+    words = {word for arrow in arrows for word in arrow.split('"')[1].split("<br/>")}
+    assert {"SubmitOrder", "Signal", "VerifyFlat", "PositionChanged"} <= words
