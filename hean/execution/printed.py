@@ -24,7 +24,6 @@ from hean.messages import (
     Trade,
 )
 
-
 SECOND = 1_000_000_000
 
 

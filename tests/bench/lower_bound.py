@@ -35,7 +35,11 @@ def impulse_bars(open_, high, low, close, lookback, move, stop, target, hold, no
         out = 0.0
         if sign != 0:
             o = open_[i]
-            if (sign > 0 and (o <= stop_at or o >= target_at)) or (sign < 0 and (o >= stop_at or o <= target_at)) or i == since + hold:
+            if (
+                (sign > 0 and (o <= stop_at or o >= target_at))
+                or (sign < 0 and (o >= stop_at or o <= target_at))
+                or i == since + hold
+            ):
                 out = o
         if out == 0.0 and pending != 0:
             sign, pending, since = pending, 0, i

@@ -227,7 +227,7 @@ class Canned(HistoryServer):
         super().__init__(now_ms=body["time"], first_ms=0)
         self.body = body
 
-    def answer(self, path, query):  # noqa: ARG002
+    def answer(self, path, query):
         return self.body
 
 

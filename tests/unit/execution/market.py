@@ -307,7 +307,7 @@ def random_order(chance, name, number, near):
 
 
 def random_plan(seed, names, span, orders, near=100.0):
-    chance = Random(seed)  # noqa: S311 (a test's own)
+    chance = Random(seed)
     plan, sent = [], []
     for number, at in enumerate(sorted(chance.randrange(span // SECOND) for _ in range(orders))):
         ts = START + at * SECOND + chance.choice([0, 0, 10 * MS, 137 * MS])

@@ -407,7 +407,7 @@ def live(story, chance, steps, *, crossing=0.3):
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), opening=st.booleans(), naked=st.sampled_from(["300", "3000", "1000000"]))
 def test_no_more_than_max_naked_ever_stands_without_a_hedge(seed, opening, naked):
-    chance = Random(seed)  # noqa: S311 (a test's own)
+    chance = Random(seed)
     story = Story()
     story(pair("0.4", lead_side=Side.SELL if opening else Side.BUY, opening=opening, naked=naked))
 
@@ -432,7 +432,7 @@ def test_no_more_than_max_naked_ever_stands_without_a_hedge(seed, opening, naked
 def test_a_pair_that_is_done_is_hedged_to_the_smallest_order(seed, opening):
     story = Story()
     story(pair("0.2", lead_side=Side.SELL if opening else Side.BUY, opening=opening, naked="3000"))
-    live(story, Random(seed), 150, crossing=0)  # noqa: S311 (a test's own)
+    live(story, Random(seed), 150, crossing=0)
 
     # The hedge is cut finer than the lead: unwinding may leave less than a step of the lead.
     left = {"done": 5, "unwound": 50}
@@ -445,7 +445,7 @@ def test_a_pair_that_is_done_is_hedged_to_the_smallest_order(seed, opening):
 def test_a_broker_told_the_same_again_is_the_same_and_its_state_survives_the_disk(seed, opening):
     story = Story(patience_s=30)
     story(pair("0.2", lead_side=Side.SELL if opening else Side.BUY, opening=opening, naked="3000"))
-    live(story, Random(seed), 60)  # noqa: S311 (a test's own)
+    live(story, Random(seed), 60)
 
     successor = Broker(story.config, INSTRUMENTS)
     again = [said for message, now in story.told for said in successor.handle(message, now)]

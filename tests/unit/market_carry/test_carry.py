@@ -80,7 +80,7 @@ def test_told_twice_counts_once():
 
 @given(seed=st.integers(0, 2**32), dropped=st.integers(1, 100))
 def test_where_the_history_begins_changes_no_bit(seed, dropped):
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     rates = [rng.gauss(0, BP) for _ in range(200)]
     whole, late = Settlements(), Settlements()
     for row, rate in enumerate(rates):

@@ -43,7 +43,7 @@ def test_a_context_is_blocked_when_it_surely_loses(outcomes, wanted):
 
 
 def test_streaks_of_losses_do_not_block_a_strategy_that_wins_more_often_than_not():
-    chance = Random(7)  # noqa: S311 -- a seed, not a secret
+    chance = Random(7)
     streaks = blocks = 0
     for _ in range(400):
         outcomes = [20.0 if chance.random() < 0.55 else -20.0 for _ in range(30)]
