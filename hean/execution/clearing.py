@@ -73,8 +73,12 @@ class Clearing:
         state = self._state
         rate = self.rates.of(instrument.category, liquidity)
         paid, coin = fee(instrument, side, quantity, price, rate, liquidity)
-        self._account.trade(instrument, quantity if side is Side.BUY else -quantity, price)
+        signed = quantity if side is Side.BUY else -quantity
+        self._account.trade(instrument, signed, price)
         self._account.credit(coin, -paid)
+        if not instrument.is_spot:
+            owned = state.owned.setdefault(instrument.id, {})
+            owned[strategy] = owned.get(strategy, ZERO) + signed
         self._changed()
         state.trades += 1
         return OrderFilled(
@@ -92,6 +96,10 @@ class Clearing:
             ending,
             now,
         )
+
+    def owned(self, name: str, strategy: str) -> Decimal:
+        """A strategy's part of a netted position."""
+        return self._state.owned.get(name, _NOTHING).get(strategy, ZERO)
 
     def _changed(self) -> None:
         self._margin = self._cash = None
@@ -225,6 +233,7 @@ class Clearing:
                 "liquidation",
                 now,
             )
+        self._state.owned.clear()
 
     def _left_to_lose(self, prices: Mapping[str, float]) -> float:
         """How far the marks may move until the margin balance is gone, as a fraction of them."""
@@ -264,3 +273,6 @@ class Clearing:
         if adverse is not None and adverse.instrument in prices:
             prices[adverse.instrument] = adverse.low if form.slopes[adverse.instrument] > 0 else adverse.high
         return prices
+
+
+_NOTHING: dict[str, Decimal] = {}

@@ -122,6 +122,7 @@ class Floor:
     ) -> OrderFilled:
         order = working.order
         working.left -= quantity
+        owned = self.clearing.owned(order.instrument, order.strategy)
         filled = self.clearing.book(
             order.client_order_id,
             order.strategy,
@@ -134,9 +135,13 @@ class Floor:
             "",
             now,
         )
-        # A fee taken in the coin bought is not there to be sold again.
-        got = quantity if filled.fee_currency == self.clearing.quote else quantity - order.side * filled.fee
-        opened = self._use_up_exits(desk, order, got) if desk.held else got
+        if desk.held:
+            self._use_up_exits(desk, order, quantity)
+        if self.instruments[order.instrument].is_spot:
+            # A fee taken in the coin bought is not there to be sold again.
+            opened = quantity if filled.fee_currency == self.clearing.quote else quantity - order.side * filled.fee
+        else:
+            opened = min(quantity, max(ZERO, quantity + owned * order.side))
         if order.bracket is not None and opened:
             self._hold(desk, order, opened, order.bracket)
         if not working.left:
@@ -145,8 +150,8 @@ class Floor:
 
     # --- exits --------------------------------------------------------------------------------------
 
-    def _use_up_exits(self, desk: Desk, order: SubmitOrder, quantity: Decimal) -> Decimal:
-        """Let a strategy's own closing trade use up the exits held for it, oldest first; what it opens beyond them."""
+    def _use_up_exits(self, desk: Desk, order: SubmitOrder, quantity: Decimal) -> None:
+        """Let a strategy's own closing trade use up the exits held for it, the oldest first."""
         for held in list(desk.held.values()):
             if held.strategy == order.strategy and held.side is order.side:
                 used = min(quantity, held.left)
@@ -155,7 +160,6 @@ class Floor:
                 if held.left < self.instruments[order.instrument].step:
                     del desk.held[held.entry]
         self.desks.tidy(order.instrument)
-        return quantity
 
     def _hold(self, desk: Desk, order: SubmitOrder, quantity: Decimal, bracket: OrderBracket) -> None:
         held = desk.held.get(order.client_order_id)
@@ -175,9 +179,12 @@ class Floor:
         self.desks.busy.add(order.instrument)
 
     def exit_quantity(self, instrument: Instrument, held: Held) -> Decimal:
-        """How much an exit closes: what its strategy holds, whatever others hold against it; of a coin, what there is."""
+        """How much an exit closes: no more than its strategy owns, whatever others hold against it; of a coin, what there is."""
         left = instrument.whole_steps(held.left)
-        return min(left, self._closable(instrument, held.side)) if instrument.is_spot else left
+        if instrument.is_spot:
+            return min(left, self._closable(instrument, held.side))
+        owned = self.clearing.owned(instrument.id, held.strategy)
+        return min(left, max(ZERO, -owned * held.side))
 
     def release(self, name: str, desk: Desk, held: Held) -> None:
         """Let one of a bracket's two exits go, and the other with it."""

@@ -104,11 +104,15 @@ class Desk(Struct):
 
 
 class SimulatedVenueState(Struct):
-    """`ts_interest` is when interest is next due, None while nothing is borrowed; `link_ids` are those used up."""
+    """`ts_interest` is when interest is next due, None while nothing is borrowed; `link_ids` are those used up.
+
+    `owned` is each strategy's part of the netted derivative positions, by instrument and strategy: what its exits may close.
+    """
 
     account: Account
     desks: dict[str, Desk]
     trades: int = 0
     orders: int = 0
     ts_interest: int | None = None
+    owned: dict[str, dict[str, Decimal]] = field(default_factory=dict)
     link_ids: dict[str, None] = field(default_factory=dict)
