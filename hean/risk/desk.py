@@ -24,6 +24,9 @@ from hean.risk.state import RiskState, Seen
 
 _IOC = TimeInForce.IOC
 
+ON_THE_WAY = 30_000_000_000
+"""Nanoseconds within which a fill's position may still be coming."""
+
 
 class Desk:
     """Every order of ours begins here, and what becomes of it is kept here.
@@ -151,6 +154,7 @@ class Desk:
         slot = self.slot(fill.strategy, fill.instrument)
         change = fill.quantity if fill.side is BUY else -fill.quantity
         slot.fills += 1
+        slot.ts_fill = now
         slot.price = fill.price
         self.saw(fill.instrument, fill.price, now)
         order = state.orders.get(fill.client_order_id)
@@ -207,11 +211,15 @@ class Desk:
         return slot
 
     def agreed(self, now: int) -> None:
-        """Our books and the venue's agree, so no position is still to come for a fill."""
+        """Our books and the venue's agree, so no position is still to come for a fill of some time ago.
+
+        A fresh one may have been compared by the others already while its position is on the way to us.
+        """
         for places in self.state.slots.values():
             for slot in places.values():
-                slot.fills = slot.positions = 0
-                self._settle(slot, now)
+                if now - slot.ts_fill >= ON_THE_WAY:
+                    slot.fills = slot.positions = 0
+                    self._settle(slot, now)
 
     def _settle(self, slot: Slot, now: int) -> None:
         if slot.settle() and slot.trip is not None and not slot.held:

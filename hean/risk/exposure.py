@@ -33,7 +33,7 @@ class Slot(Struct):
 
     `price` is the last that this strategy named or traded at, in quote. `orders` counts ours that have not ended, `pair`
     names the pair at work here. `fills` and `positions` count what was heard since the slot was last settled: each fill is
-    followed, or preceded, by the position it makes. `stress` is what a pair's leg would ask for after a shock. `leave` is
+    followed, or preceded, by the position it makes; the last came at `ts_fill`. `stress` is what a pair's leg would ask for after a shock. `leave` is
     a wish to be flat that waits for what is under way.
     """
 
@@ -51,6 +51,7 @@ class Slot(Struct):
     pair: str = ""
     fills: int = 0
     positions: int = 0
+    ts_fill: int = 0
     leave: bool = False
     context: str = ""
     trip: RoundTrip | None = None

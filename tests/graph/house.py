@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002  # a component is handed the time whether it needs it or not
+# a component is handed the time whether it needs it or not
 """A whole system on a made-up tape: every role occupied, the strategies chatty and scripted."""
 
 import zlib

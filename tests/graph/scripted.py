@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002  # a component is handed the time whether it needs it or not
+# a component is handed the time whether it needs it or not
 """Strategies with a script, built from settings as anybody's own file is."""
 
 from collections.abc import Iterator

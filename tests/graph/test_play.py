@@ -166,7 +166,7 @@ def test_nobody_knows_what_comes_later(made_up, which):
     run, fills = RUNS[which]
     market = load_market(run, build_strategies(run), made_up)
     _, played = once(run, market)
-    chance = random.Random(which)  # noqa: S311
+    chance = random.Random(which)
     first = market.tape.after(market.ts_start)
     spoken = [one.ts_init for one in played.log if isinstance(one.message, Signal | OrderFilled)]
     assert len(spoken) >= fills
@@ -191,7 +191,7 @@ def test_on_trades_nobody_knows_what_comes_later(made_up_ticks, seed):
     run = tree(("Chatter", {"every": 400, "bracket": 0.001, "seed": seed}), tier="trades")
     market = load_market(run, build_strategies(run), made_up_ticks)
     _, played = once(run, market)
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     ts = market.tape.ts_at(chance.randrange(market.tape.size // 2, market.tape.size))
     assert first_difference_when_cut(run, market, played, ts) == ""
 

@@ -135,7 +135,7 @@ def test_nobody_may_be_told_the_same_twice():
 @pytest.mark.parametrize(
     "handle",
     [
-        lambda self, message, now: (),  # noqa: ARG005
+        lambda self, message, now: (),
         None,
     ],
     ids=["no annotations", "no handle"],

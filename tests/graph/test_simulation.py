@@ -265,7 +265,6 @@ def test_a_limit_that_binds_is_kept_in_every_order_of_deliveries():
     assert sum(bound(seed, SECOND // 8) for seed in range(60)) > 60
 
 
-@pytest.mark.xfail(reason="a comparison heard between a fill and its position lets go of the reservation", strict=True)
 def test_a_comparison_with_the_venue_lets_go_of_no_reservation():
     for seed in range(2000, 2060):
         bound(seed, SECOND)

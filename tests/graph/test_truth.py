@@ -1,5 +1,6 @@
 """What a run says of money, held against recorded funding and a few lines of arithmetic of its own."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -28,7 +29,7 @@ HOUR = 3_600_000_000_000
 class Buyer(Chatter):
     """Takes one position at its third row, long or short, and is content."""
 
-    def handle(self, message: Bar, now: int):  # noqa: ARG002
+    def handle(self, message: Bar, now: int) -> Iterator[Signal]:
         self.state.rows += 1
         if self.state.rows == 3:
             leg = Leg(self.config.instrument, self.config.weights[0], message.close, message.ts_event)

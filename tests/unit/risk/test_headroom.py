@@ -140,7 +140,9 @@ def test_a_clean_comparison_releases_a_fill_whose_position_was_never_heard():
     assert rules(told.want(-1.0)) == ["ORDER_PENDING"]
 
     told.say(ReconcileCompleted(1, 0, flat=False))
+    assert rules(told.want(-1.0)) == ["ORDER_PENDING"]
 
+    told.say(ReconcileCompleted(2, 0, flat=False), after=30)
     assert orders(told.want(-1.0))
 
 
