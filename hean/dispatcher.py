@@ -1,24 +1,25 @@
 """Runs the components it hosts, and hands back what is addressed to others."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hean.component import takes
+from hean.component import says, takes
 from hean.errors import ContractError
-from hean.messages import Envelope, Message, Wake
+from hean.messages import Envelope, Message, Signal, Wake
 from hean.topology import Node, Topology, owner
 
 
 class Host:
     """One hosted component, and what the dispatcher must know of it."""
 
-    __slots__ = ("before", "component", "handle", "node", "on_handled", "plans", "seq", "source", "touched")
+    __slots__ = ("before", "component", "handle", "node", "plans", "says", "seq", "source", "touched")
 
     def __init__(self, node: Node, component: Any, incarnation: int) -> None:
         self.node = node
         self.component = component
         self.handle = component.handle
+        self.says: tuple[type[Message], ...] | None = None
         self.source = f"{node.name}@{incarnation}" if incarnation else node.name
         self.seq = 0
         self.plans: dict[type[Message], _Plan] = {}
@@ -27,11 +28,15 @@ class Host:
 
 
 class _Plan:
-    """Who hears one kind of message from one host: the same for all, or by the strategy it is about."""
+    """Who hears one kind of message from one host: the same for all, or by the strategy it is about.
 
-    __slots__ = ("by_strategy", "outward", "rest")
+    `signed` where every such message must bear the name of the node that says it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("by_strategy", "outward", "rest", "signed")
+
+    def __init__(self, *, signed: bool) -> None:
+        self.signed = signed
         self.by_strategy: dict[str, tuple[Host, ...]] | None = None
         self.rest: tuple[Host, ...] = ()
         self.outward: tuple[tuple[Node, Any], ...] = ()
@@ -79,10 +84,21 @@ class Dispatcher:
 
     def wake(self, host: Host, now: int) -> list[tuple[Node, Envelope]]:
         """Tell a host that the time it asked for has come."""
-        return self.tell_host(host, Envelope(host.source, 0, now, "", "", _WAKE), now)
+        return self.tell_host(host, _envelope_of(host.source, _WAKE, now), now)
+
+    def warm(self, host: Host, message: Message, now: int) -> None:
+        """Let a host take a message in, and hear nothing of what it says."""
+        said: Iterable[Message] = ()
+        try:
+            said = host.handle(message, now)
+            list(said)
+        except BaseException as error:
+            _must_be_messages(host, message, said, error)
+            raise
 
     def tell_host(self, host: Host, envelope: Envelope, now: int) -> list[tuple[Node, Envelope]]:
         outward: list[tuple[Node, Envelope]] = []
+        answers: Iterable[Message] = ()
         queue = self._queue
         log = self.log
         touched = self.touched
@@ -94,19 +110,24 @@ class Dispatcher:
                     host.touched = True
                     touched.append(host)
                 # Collected before anything is sent: if it raises half-way, nothing leaves.
-                said = list(host.handle(envelope.message, now))
+                answers = host.handle(envelope.message, now)
+                said = list(answers)
                 if said:
                     source, seq, plans = host.source, host.seq, host.plans
                     cause = f"{envelope.source}:{envelope.seq}"
                     trace = envelope.trace or cause
                     for message in said:
+                        plan = plans.get(type(message))
+                        if plan is None:
+                            plan = plans[type(message)] = self._plan(host, type(message))
+                        if plan.signed and message.strategy != host.node.name:
+                            raise ContractError(
+                                f"{host.node.name} signs a Signal as {message.strategy!r}: say it under config.name"
+                            )
                         seq += 1
                         answer = Envelope(source, seq, now, trace, cause, message)
                         if log is not None:
                             log(answer)
-                        plan = plans.get(type(message))
-                        if plan is None:
-                            plan = plans[type(message)] = self._plan(host.node, type(message))
                         hearers = plan.rest
                         if plan.by_strategy is not None:
                             hearers = plan.by_strategy.get(message.strategy, hearers)
@@ -120,28 +141,53 @@ class Dispatcher:
                 if not queue:
                     return outward
                 host, envelope = queue.popleft()
-        except BaseException:
+        except BaseException as error:
             queue.clear()
+            _must_be_messages(host, envelope.message, answers, error)
             raise
 
-    def _plan(self, source: Node, kind: type[Message]) -> _Plan:
-        plan = _Plan()
+    def _plan(self, host: Host, kind: type[Message]) -> _Plan:
+        if host.says is None:
+            host.says = tuple(says(host.component))
+        if not issubclass(kind, host.says):
+            promised = ", ".join(sorted(one.__name__ for one in host.says)) or "nothing"
+            raise ContractError(f"{host.node.name} says {kind.__name__}, and its handle is annotated to say {promised}")
+        plan = _Plan(signed=host.node.role == "strategy" and issubclass(kind, Signal))
         here: list[tuple[Host, bool]] = []
         outward = []
-        for node, only in self._topology.receivers(source, kind):
-            host = self.hosts.get(node.name)
-            if host is None:
+        for node, only in self._topology.receivers(host.node, kind):
+            hearer = self.hosts.get(node.name)
+            if hearer is None:
                 outward.append((node, only))
             elif any(issubclass(kind, taken) for taken in self._takes[node.name]):
-                here.append((host, only is owner))
+                here.append((hearer, only is owner))
         plan.outward = tuple(outward)
-        plan.rest = tuple(host for host, owned in here if not owned)
+        plan.rest = tuple(hearer for hearer, owned in here if not owned)
         if any(owned for _, owned in here):
-            names = {host.node.name for host, owned in here if owned}
+            names = {hearer.node.name for hearer, owned in here if owned}
             plan.by_strategy = {
-                name: tuple(host for host, owned in here if not owned or host.node.name == name) for name in names
+                name: tuple(hearer for hearer, owned in here if not owned or hearer.node.name == name) for name in names
             }
         return plan
+
+
+def _envelope_of(source: str, message: Message, now: int) -> Envelope:
+    """What nobody said and no log has: a word of the machinery itself."""
+    return Envelope(source=source, seq=0, ts_init=now, trace="", cause="", message=message)
+
+
+def _must_be_messages(host: Host, message: Message, answers: object, error: BaseException) -> None:
+    """Say in words what Python says of `list(None)`.
+
+    Raises:
+        ContractError: what `handle` returned cannot be gone through.
+    """
+    if not isinstance(answers, Iterable):
+        what = "None" if answers is None else f"a {type(answers).__name__}"
+        raise ContractError(
+            f"{host.node.name} returned {what} from handle({type(message).__name__}): "
+            "yield the messages, or return a sequence of them, such as ()"
+        ) from error
 
 
 _WAKE = Wake()

@@ -115,8 +115,7 @@ class Player:
                 while row < position:
                     stream, at = self._tape.at(row)
                     now = self._tape.ts_at(row)
-                    for _ in watch.host.handle(stream.message(at), now):
-                        pass
+                    self._dispatcher.warm(watch.host, stream.message(at), now)
                     row = watch._next_row(self._tape, row + 1, position)  # noqa: SLF001
             watch.cursor = watch.searched = position
             watch.answer = -1

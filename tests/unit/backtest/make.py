@@ -294,6 +294,7 @@ def result(tape, strategies, trips, ts, curve, log, *, capital="10000", syntheti
         "strategies": strategies,
         "trips": tuple(trips),
         "benchmarks": benchmarks,
+        "events": (),
         "curve_ts": ts,
         "curve": curve,
         "drawdown": drawdown_curve(curve),

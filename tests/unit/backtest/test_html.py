@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from hean.backtest.html import MOST_DRAWN, MOST_LISTED, render
-from hean.backtest.result import Benchmark
+from hean.backtest.result import Benchmark, Event
 from tests.unit.backtest.make import DAY, MINUTE, START, D, carry_run, empty_run, impulse_run, result, trip
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -197,7 +197,8 @@ def test_a_year_of_minutes_is_joined_and_the_page_says_so():
     assert "200,000 rows joined to candles of 3 min" in Page(text).words
 
 
-def test_what_befell_the_run_is_told_and_escaped(impulse_run):
-    page = render(impulse_run)
+def test_what_befell_the_run_is_told_and_escaped():
+    event = Event(START + MINUTE, "trading REDUCING: drawdown <8 %>")
+    page = render(msgspec.structs.replace(impulse_run(trades=5), events=(event,)))
 
     assert "trading REDUCING: drawdown &lt;8 %&gt;" in page
