@@ -4,7 +4,6 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from actors.console import people, saying_errors
 from hean.errors import DataError
+from hean.units import DAY, parse_time, utc
 
 if TYPE_CHECKING:
     from hean.store.catalog import Catalog, Committed, Series
@@ -34,6 +34,9 @@ Symbols = Annotated[
 ]
 _DEFAULT = Path("catalog")
 _LISTED = 20
+_DAYS_BACK = 90
+# What the carry strategies are played on; the rules come with every download.
+_KINDS = ("bar-1m", "mark-1m", "funding")
 
 
 class Market(StrEnum):
@@ -52,7 +55,8 @@ def import_(
         str | None, typer.Option(help="Venue of files that do not say it: bybit or binance.", show_default=False)
     ] = None,
     market: Annotated[
-        Market | None, typer.Option(help="Market of files that do not say it.", show_default=False)
+        Market | None,
+        typer.Option(help="Market of files that do not say it.", show_default=False, case_sensitive=False),
     ] = None,
     symbol: Annotated[
         str | None, typer.Option(help="Symbol of a file that does not say it, such as BTCUSDT.", show_default=False)
@@ -89,6 +93,7 @@ def import_(
             allow_gaps=allow_gaps,
         )
         store = Catalog(catalog)
+        store.must_be_writable()
         shown = people()
         own = catalog.resolve()
         files = [file for file in files_under(paths) if own not in file.resolve().parents]
@@ -119,12 +124,18 @@ def list_(
     with saying_errors(as_json=as_json):
         from hean.store.catalog import Catalog
 
-        series = Catalog(catalog).series()
+        store = Catalog(catalog)
+        if not store.exists:
+            raise DataError(
+                f"no catalog at {catalog}",
+                remedy="name another with --catalog, or begin one with `hean data import`, `download` or `generate`",
+            )
+        series = store.series()
         if as_json:
             typer.echo(json.dumps({"catalog": str(catalog), "series": [_as_object(one) for one in series]}))
             return
         if not series:
-            typer.echo(f"{catalog} is empty: bring data in with `hean data import`, `download` or `generate`")
+            typer.echo(f"{catalog} has no series: bring data in with `hean data import`, `download` or `generate`")
             return
         _table(series)
         if gaps:
@@ -138,18 +149,22 @@ def download(
         list[str] | None, typer.Argument(help="Symbols such as BTCUSDT, or instruments such as BTCUSDT-SPOT.BYBIT.")
     ] = None,
     symbols: Symbols = None,
-    market: Annotated[Market, typer.Option(help="Market of plain symbols.")] = Market.LINEAR,
+    market: Annotated[Market, typer.Option(help="Market of plain symbols.", case_sensitive=False)] = Market.LINEAR,
     start: Annotated[
         str | None,
-        typer.Option(help="First day or time, UTC: 2025-06-01 or 2025-06-01T12:00.", show_default=False),
+        typer.Option(
+            help=f"First day or time, UTC: 2025-06-01 or 2025-06-01T12:00. [default: {_DAYS_BACK} days before the end]",
+            show_default=False,
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option(help="The time it ends before, UTC; now, if left out.", show_default=False)
+        str | None, typer.Option(help="The day or time it ends before, UTC. [default: now]", show_default=False)
     ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="bar-1m, mark-1h, index-5m, premium-1m, funding, rules, …; may be given more than once. [default: bar-1m]",
+            help="bar-1m, mark-1h, index-5m, premium-1m, funding, rules, …; may be given more than once. "
+            f"[default: {', '.join(_KINDS)}; of spot {_KINDS[0]}]",
             show_default=False,
         ),
     ] = None,
@@ -161,22 +176,22 @@ def download(
 ) -> None:
     """Download history from Bybit; what the catalog has already is not fetched again.
 
-    Each month is kept as soon as it is complete: after an interruption, give the same command again.
+    The rules of the instruments are recorded, too. Each month is kept as soon as it is complete: after an
+    interruption, give the same command again.
 
     Examples:
 
-        hean data download BTCUSDT --start 2025-06-01 --end 2025-07-01
+        hean data download BTCUSDT
+
+        hean data download BTCUSDT --market spot --start 2025-06-01 --end 2025-07-01
 
         hean data download BTCUSDT ETHUSDT --kind bar-15m --kind mark-1h --kind funding --start 2024-01-01
 
         hean data download --symbols BTCUSDT,SOLUSDT --market spot --kind rules
     """
-    kinds = kind or ["bar-1m"]
-    if start is None and kinds != ["rules"]:
-        raise typer.BadParameter("say from when", param_hint="--start")
-    since = _instant(start, "--start") if start is not None else 0
+    since = _instant(start, "--start") if start is not None else None
     until = _instant(end, "--end") if end is not None else None
-    names = [_full_name(name, market) for name in _named(instruments, symbols)]
+    names = dict.fromkeys(_full_name(name, market) for name in _named(instruments, symbols))
     if not names:
         raise typer.BadParameter("name at least one", param_hint="INSTRUMENTS")
     with saying_errors(as_json=as_json):
@@ -184,24 +199,29 @@ def download(
 
         from rich.progress import Progress
 
-        from actors.gateways.bybit_history import BybitHistory, Throttle, public_session
+        from actors.gateways.bybit_history import BybitHistory, Throttle, must_be_downloadable, public_session
         from actors.gateways.bybit_history import download as fetch
         from hean.store.catalog import Catalog
 
+        wanted = [(kind_name, name) for name in names for kind_name in kind or _kinds_of(name)]
+        for kind_name, name in wanted:
+            must_be_downloadable(kind_name, name)
+        store = Catalog(catalog)
+        store.must_be_writable()
         throttle = Throttle(clock=time.monotonic, sleep=time.sleep)
         history = BybitHistory(public_session(endpoint), throttle)
         now = history.server_time()
         until = now if until is None else min(until, now)
+        if since is None:
+            since = until // DAY * DAY - _DAYS_BACK * DAY
         if since >= until:
             raise DataError("there is nothing between --start and --end", remedy="let --start lie before --end and now")
-        store = Catalog(catalog)
         added: list[Committed] = []
         with Progress(console=people(), transient=True) as progress:
-            for instrument in names:
-                for kind_name in kinds:
-                    shown = progress.add_task(f"{kind_name} {instrument}", total=None)
-                    on = _advance(progress.update, shown)
-                    added.append(fetch(history, store, kind_name, instrument, start=since, end=until, progress=on))
+            for kind_name, name in wanted:
+                shown = progress.add_task(f"{kind_name} {name}", total=None)
+                on = _advance(progress.update, shown)
+                added.append(fetch(history, store, kind_name, name, start=since, end=until, progress=on))
         _tell_added(store, added, as_json=as_json)
 
 
@@ -212,7 +232,7 @@ def generate(
     ] = None,
     symbols: Symbols = None,
     start: Annotated[str, typer.Option(help="First day, UTC.")] = "2025-01-01",
-    days: Annotated[int, typer.Option(help="How many days.", min=1)] = 30,
+    days: Annotated[int, typer.Option(help="How many days; 3650 at most.", min=1)] = 30,
     seed: Annotated[int, typer.Option(help="The same seed makes the same market.", min=0)] = 1,
     interval: Annotated[str, typer.Option(help="Length of a bar: 1m, 3m, 5m, 15m, 30m or 1h.")] = "1m",
     trades: Annotated[bool, typer.Option("--trades", help="Make trades, too: those the bars are made of.")] = False,
@@ -221,8 +241,8 @@ def generate(
 ) -> None:
     """Make up a market: spot, perpetual, mark, index, premium and funding of each symbol.
 
-    It is marked as synthetic everywhere and has a venue of its own: BTCUSDT-LINEAR.SYNTHETIC. It serves to
-    try things out without any data; no conclusion about real markets can be drawn from it.
+    It has a venue of its own, BTCUSDT-LINEAR.SYNTHETIC, and is marked as synthetic everywhere. It is for trying
+    HEAN without any data, and proves nothing about a real market.
 
     Examples:
 
@@ -232,6 +252,8 @@ def generate(
     """
     since = _instant(start, "--start")
     with saying_errors(as_json=as_json):
+        from rich.progress import track
+
         from hean.store.catalog import Catalog
         from hean.store.synthetic import SyntheticMarket
         from hean.store.synthetic import generate as make_up
@@ -239,12 +261,16 @@ def generate(
         names = tuple(_named(instruments, symbols)) or ("BTCUSDT", "ETHUSDT")
         market = SyntheticMarket(symbols=names, start=since, days=days, seed=seed, interval=interval, trades=trades)
         store = Catalog(catalog)
-        _tell_added(store, [store.commit(batch) for batch in make_up(market)], as_json=as_json)
+        store.must_be_writable()
+        batches = track(make_up(market), description="making up", total=len(names), console=people(), transient=True)
+        _tell_added(store, [store.commit(batch) for batch in batches], as_json=as_json)
 
 
 def _tell_import(catalog: "Catalog", outcomes: "Sequence[Outcome]", *, named: set[str], as_json: bool) -> None:
-    # What lies about in a directory is told; what was named on the command line was meant.
-    refused = [one for one in outcomes if one.refusal is not None or (one.format is None and one.file in named)]
+    refused = [one for one in outcomes if one.refusal is not None]
+    unknown = [one for one in outcomes if one.refusal is None and one.format is None]
+    # A directory may hold anything; a file named on the command line was meant to be imported.
+    failed = bool(refused) or any(one.file in named for one in unknown)
     told = [_outcome_object(one) for one in outcomes]
     touched = {key for one in outcomes if one.committed is not None for key in one.committed.added}
     holed = [one for one in catalog.series() if (one.kind, one.instrument) in touched and one.gaps.holes]
@@ -254,16 +280,17 @@ def _tell_import(catalog: "Catalog", outcomes: "Sequence[Outcome]", *, named: se
             for one in holed
         ]
         rows = sum(one.committed.rows for one in outcomes if one.committed is not None)
-        typer.echo(json.dumps({"files": told, "rows": rows, "refused": len(refused), "gaps": gaps}))
+        counts = {"refused": len(refused), "not_recognised": len(unknown)}
+        typer.echo(json.dumps({"files": told, "rows": rows, **counts, "gaps": gaps}))
     else:
         for one in told:
             typer.echo(_outcome_line(one))
         for series in holed:
             typer.echo(
                 f"gaps: {series.kind} of {series.instrument} lacks {series.gaps.missing:,} "
-                f"in {series.gaps.holes:,} holes (`hean data list --gaps` lists them)"
+                f"in {_counted(series.gaps.holes, 'hole')} (`hean data list --gaps` lists them)"
             )
-        if any(one.format is None and one.refusal is None for one in outcomes):
+        if unknown:
             from hean.store.importers import FORMATS
 
             typer.echo("known formats:")
@@ -271,8 +298,10 @@ def _tell_import(catalog: "Catalog", outcomes: "Sequence[Outcome]", *, named: se
                 typer.echo(f"  {form.name}: {form.expects}")
         if not outcomes:
             typer.echo("no files there")
-    if refused:
-        people().print(f"hean: {len(refused)} of {len(outcomes)} files were not imported", style="red")
+    if failed:
+        counted = ((len(refused), "refused"), (len(unknown), "not recognised"))
+        said = ", ".join(f"{count} {what}" for count, what in counted if count)
+        people().print(f"hean: {said}, of {_counted(len(outcomes), 'file')}", style="red")
         raise typer.Exit(code=1)
 
 
@@ -309,7 +338,7 @@ def _outcome_line(told: dict[str, Any]) -> str:
             series = told["series"]
             what = ", ".join(f"{one['rows']:,} {one['kind']} of {one['instrument']}" for one in series[:3])
             more = f" and {len(series) - 3} more series" if len(series) > 3 else ""
-            rules = f", rules of {told['rules']} instruments" if told["rules"] else ""
+            rules = f", rules of {_counted(told['rules'], 'instrument')}" if told["rules"] else ""
             return f"added          {told['file']}: {what}{more}{rules}{note}"
 
 
@@ -328,7 +357,7 @@ def _tell_added(catalog: "Catalog", committed: "Sequence[Committed]", *, as_json
         typer.echo(f"added {one['rows']:,} {one['kind']} of {one['instrument']}")
     rules = sum(one.rules for one in committed)
     if rules:
-        typer.echo(f"recorded the rules of {rules} instruments")
+        typer.echo(f"recorded the rules of {_counted(rules, 'instrument')}")
     if not rules and not any(one["rows"] for one in added):
         typer.echo("everything was there already")
 
@@ -345,8 +374,8 @@ def _table(series: "Sequence[Series]") -> None:
         "instrument",
         "interval",
         "rows",
-        "first (UTC)",
-        "last (UTC)",
+        "first",
+        "last",
         "gaps",
         "synthetic",
         "sources",
@@ -360,8 +389,8 @@ def _table(series: "Sequence[Series]") -> None:
             one.instrument,
             interval_name(one.interval) if one.interval is not None else "",
             f"{one.rows:,}",
-            _utc(one.first_ts),
-            _utc(one.last_ts),
+            utc(one.first_ts),
+            utc(one.last_ts),
             missing if one.interval is not None or one.kind == "funding" else "",
             "yes" if one.synthetic else "",
             names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else ""),
@@ -372,7 +401,7 @@ def _table(series: "Sequence[Series]") -> None:
 def _print_gaps(series: "Series") -> None:
     for gap in series.gaps.listed[:_LISTED]:
         typer.echo(
-            f"{series.kind} of {series.instrument}: {gap.missing:,} missing from {_utc(gap.from_ts)} to {_utc(gap.to_ts)}"
+            f"{series.kind} of {series.instrument}: {gap.missing:,} missing from {utc(gap.from_ts)} to {utc(gap.to_ts)}"
         )
     if series.gaps.holes > _LISTED:
         typer.echo(
@@ -396,6 +425,16 @@ def _full_name(name: str, market: Market) -> str:
     return name if "-" in name else f"{name}-{market.upper()}.BYBIT"
 
 
+def _kinds_of(instrument: str) -> tuple[str, ...]:
+    from hean.instruments import Category, category_of
+
+    return _KINDS[:1] if category_of(instrument) is Category.SPOT else _KINDS
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _instant(text: str, option: str) -> int:
     """Read a day or a time as UTC.
 
@@ -403,17 +442,9 @@ def _instant(text: str, option: str) -> int:
         BadParameter: It is neither; the command line was wrong, so the exit status is 2.
     """
     try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no time: write 2025-06-01 or 2025-06-01T12:00", param_hint=option
-        ) from None
-    read = read.replace(tzinfo=UTC) if read.tzinfo is None else read
-    return int(read.timestamp()) * 1_000_000_000
-
-
-def _utc(stamp: int) -> str:
-    return datetime.fromtimestamp(stamp // 1_000_000_000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return parse_time(text)
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint=option) from None
 
 
 def _advance(update: Callable[..., None], task: Any) -> Callable[[int, int], None]:

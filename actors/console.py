@@ -24,11 +24,30 @@ def people() -> "Console":
 
 @contextmanager
 def saying_errors(*, as_json: bool) -> Iterator[None]:
-    """Turn what HEAN refuses into one line and status 1."""
+    """Turn what HEAN or the disk refuses into one line and status 1; a bug keeps its traceback.
+
+    With `as_json`, whatever ends the command is the one object on standard output.
+    """
     try:
         yield
     except HeanError as refusal:
-        people().print(f"hean: {refusal}", style="red", markup=False)
-        if as_json:
-            typer.echo(json.dumps({"error": str(refusal)}))
+        _say(str(refusal), as_json=as_json)
         raise typer.Exit(1) from None
+    except BrokenPipeError:
+        raise  # nobody reads any more, as after `| head`
+    except OSError as failure:
+        what = f"cannot read or write {failure.filename}" if failure.filename is not None else "cannot read or write"
+        _say(f"{what}: {failure.strerror or failure}", as_json=as_json)
+        raise typer.Exit(1) from None
+    except typer.Exit:
+        raise
+    except Exception as bug:
+        if as_json:
+            typer.echo(json.dumps({"error": f"internal error: {bug!r}; please report it"}))
+        raise
+
+
+def _say(error: str, *, as_json: bool) -> None:
+    people().print(f"hean: {error}", style="red", markup=False)
+    if as_json:
+        typer.echo(json.dumps({"error": error}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -19,15 +20,16 @@ import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
-from hean.errors import DataError
+from hean.errors import ConfigError, DataError
 from hean.instruments import Category, split_id
 from hean.store.catalog import Catalog, Committed, ImportBatch, Source
 from hean.store.importers.checks import incoming
 from hean.store.importers.reading import Found, Hints
 from hean.store.importers.reference import must_be_plausible
 from hean.store.importers.times import from_epoch
-from hean.store.kinds import HOUR, Kind, kind
+from hean.store.kinds import Kind, kind, symbol_of
 from hean.store.rules import DatedRules, read_from_bybit
+from hean.units import HOUR, SECOND, utc
 
 NAME = "Bybit V5 download"
 _MS = 1_000_000
@@ -55,12 +57,25 @@ def public_session(endpoint: str | None = None) -> HTTP:
     """Open a session that reports every return code and retries nothing by itself.
 
     `endpoint` replaces the address of the venue, for a Bybit on loopback.
+
+    Raises:
+        ConfigError: `endpoint` is no address of the web.
     """
+    if endpoint is not None and not _is_address(endpoint):
+        raise ConfigError(f"endpoint {endpoint!r} is no address: write http://127.0.0.1:8080 or https://api.bybit.com")
     # A set without any real code switches pybit's own retrying off; an empty one would mean its defaults.
     session = HTTP(testnet=False, retry_codes={-1}, max_retries=1, timeout=20, logging_level=logging.CRITICAL)
     if endpoint is not None:
         session.endpoint = endpoint.rstrip("/")
     return session
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
 
 
 @dataclass
@@ -221,14 +236,13 @@ def download(
     end: int,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Committed:
-    """Record an instrument's rules, then fetch what the catalog lacks of a series, month by month, committing each.
+    """Record an instrument's rules, and fetch what the catalog lacks of a series; commit after each month.
 
     Raises:
-        DataError: Bybit refused or stayed silent, or what it sent is not fit for the catalog.
+        DataError: Bybit has no such series, refused or stayed silent, or what it sent is not fit for the catalog.
     """
-    symbol, category, venue = split_id(instrument)
-    if venue != "BYBIT":
-        raise DataError(f"{instrument} is not of Bybit", remedy="the instrument must end in .BYBIT")
+    must_be_downloadable(kind_name, instrument)
+    symbol, category, _ = split_id(instrument)
     added = 0
     rules = history.rules(category, symbol)
     if not rules:
@@ -256,11 +270,31 @@ def download(
     return Committed(added={(kind_name, instrument): added}, rules=recorded.rules)
 
 
+def must_be_downloadable(kind_name: str, instrument: str) -> None:
+    """Say without asking Bybit what it would not answer.
+
+    Raises:
+        ConfigError: The instrument's name is of no known form.
+        DataError: Bybit has no such instrument or kind of data, or not both together.
+    """
+    symbol, category, venue = split_id(instrument)
+    if venue != "BYBIT":
+        raise DataError(f"{instrument} is not of Bybit", remedy="the instrument must end in .BYBIT")
+    symbol_of(symbol)
+    if kind_name == "rules":
+        return
+    shape = kind(kind_name)
+    if shape.shape != "rate":
+        _step(shape)
+    if category is Category.SPOT and shape.prefix != "bar":
+        raise DataError(f"{instrument} has no {kind_name}: of spot there are only bars", remedy="take --kind bar-1m")
+
+
 def _commit(catalog: Catalog, kind_name: str, instrument: str, rows: pl.DataFrame) -> Committed:
     found = _found(kind_name, instrument)
     series = incoming(found, kind_name, instrument, rows)
     stamps = series.rows["ts_event"]
-    name = f"{kind_name} {instrument} {_day(int(stamps[0]))} .. {_day(int(stamps[-1]))}"
+    name = f"{kind_name} {instrument} {utc(int(stamps[0]))[:10]} .. {utc(int(stamps[-1]))[:10]}"
     batch = ImportBatch(source=_source(name, series.rows.write_csv()), series=(series,))
     must_be_plausible(catalog, batch, file=str(found.path))
     return catalog.commit(batch)
@@ -269,7 +303,7 @@ def _commit(catalog: Catalog, kind_name: str, instrument: str, rows: pl.DataFram
 def _missing(
     catalog: Catalog, shape: Kind, instrument: str, start: int, end: int, *, every_h: int
 ) -> tuple[int, int] | None:
-    """Return the span that has to be fetched: from the first to the last stamp the catalog lacks."""
+    """Return the span to be fetched: from the first stamp the catalog lacks to the end of the last."""
     series = catalog.find(shape.name, instrument)
     if series is None or series.first_ts >= end or series.last_ts < start:
         return start, end
@@ -295,9 +329,9 @@ def _step(shape: Kind) -> int:
 def _months(start: int, end: int) -> Iterator[tuple[int, int]]:
     at = start
     while at < end:
-        day = datetime.fromtimestamp(at // 1_000_000_000, tz=UTC)
+        day = datetime.fromtimestamp(at // SECOND, tz=UTC)
         following = datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC)
-        until = min(end, int(following.timestamp()) * 1_000_000_000)
+        until = min(end, int(following.timestamp()) * SECOND)
         yield at, until
         at = until
 
@@ -329,7 +363,3 @@ def _source(name: str, content: str) -> Source:
 
 def _said(method: str, asked: Mapping[str, Any]) -> str:
     return f"{method.removeprefix('get_')} ({', '.join(f'{name}={value}' for name, value in asked.items())})"
-
-
-def _day(stamp: int) -> str:
-    return datetime.fromtimestamp(stamp // 1_000_000_000, tz=UTC).strftime("%Y-%m-%d")

@@ -23,12 +23,13 @@ from hean.messages import (
     Side,
     Trade,
 )
-from hean.settings import BacktestSettings, parse_time
+from hean.settings import BacktestSettings
 from hean.store.catalog import Catalog
-from hean.store.kinds import DAY, INTERVALS, NAMES
+from hean.store.kinds import INTERVALS, NAMES
 from hean.store.manifest import Series
 from hean.tape import Ints, Stream, Tape
 from hean.trading_system import Strategy
+from hean.units import DAY, parse_time, utc
 
 
 class Market(Struct, frozen=True):
@@ -94,7 +95,7 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
             streams.append(_funding(catalog.read("funding", name, end=ts_end), name))
         elif FundingRate in kinds:
             raise DataError(
-                f"there is no funding of {name} from {_when(ts_start)} on",
+                f"there is no funding of {name} from {utc(ts_start)} on",
                 remedy=f"hean data download {split_id(name)[0]} --kind funding, or import it",
             )
         else:
@@ -179,12 +180,12 @@ def _period(settings: BacktestSettings, prices: Sequence[Series]) -> tuple[int, 
             f"there is no time at which all of these are known: {names}", remedy="hean data list shows when"
         )
     if start >= end:
-        raise DataError(f"the period ends at {_when(end)}, and begins only at {_when(start)}")
+        raise DataError(f"the period ends at {utc(end)}, and begins only at {utc(start)}")
     for series in prices:
         if series.last_ts < start or series.first_ts >= end:
             raise DataError(
-                f"{series.kind} of {series.instrument} reaches from {_when(series.first_ts)} to {_when(series.last_ts)}, "
-                f"and the period from {_when(start)} to {_when(end)}",
+                f"{series.kind} of {series.instrument} reaches from {utc(series.first_ts)} to {utc(series.last_ts)}, "
+                f"and the period from {utc(start)} to {utc(end)}",
                 remedy="choose --start and --end within it, or import more; hean data list shows what there is",
             )
     # Days without any price are no part of the record: they would count as days without a loss.
@@ -381,14 +382,10 @@ def _rules(
         rules, origin = found
         instruments[name] = rules if rules.id == name else _renamed(rules, name)
         late = ", later than this period" if origin.later else ""
-        notes.append(((name,), f"{name}: rules as of {_when(origin.as_of)[:10]}{late} ({origin.source})"))
+        notes.append(((name,), f"{name}: rules as of {utc(origin.as_of)[:10]}{late} ({origin.source})"))
     return instruments, notes
 
 
 def _renamed(rules: Instrument, name: str) -> Instrument:
     fields: Mapping[str, Any] = {field: getattr(rules, field) for field in rules.__struct_fields__}
     return Instrument(**{**fields, "id": name})
-
-
-def _when(ts: int) -> str:
-    return str(np.datetime64(ts, "ns").astype("datetime64[s]")).replace("T", " ")

@@ -9,10 +9,10 @@ All times are nanoseconds since 1970, UTC, and stand in `ts_event`.
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,8 +23,9 @@ from hean.instruments import Instrument
 from hean.store import manifest as files
 from hean.store.kinds import Kind, kind
 from hean.store.manifest import Gap, Gaps, Manifest, Partition, Series, SourceFile
-from hean.store.merge import gaps_of, merge, utc
+from hean.store.merge import gaps_of, merge
 from hean.store.rules import DatedRules, RulesOrigin, changed_rules, decode_rules, encode_rules, in_force
+from hean.units import utc
 
 __all__ = [
     "Catalog",
@@ -38,6 +39,11 @@ __all__ = [
     "Source",
     "SourceFile",
 ]
+
+
+T = TypeVar("T")
+
+_RESTORE = "restore it from a copy, or import its sources into a new catalog"
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,19 @@ class Catalog:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever committed; readers take a path without a catalog for an empty one."""
+        return files.exists(self.root)
+
+    def must_be_writable(self) -> None:
+        """Say before a long fetch what `commit` would say after it.
+
+        Raises:
+            DataError: The directory holds somebody's files, and no catalog.
+        """
+        files.must_be_ours(self.root)
+
     def series(self) -> list[Series]:
         """List what is there, by kind and instrument."""
         return sorted(files.load(self.root).series, key=lambda series: (series.instrument, series.kind))
@@ -116,18 +135,7 @@ class Catalog:
             DataError: The catalog has no such series, or nothing of it in that time, or a file
                 is not what the manifest says.
         """
-        manifest = files.load(self.root)
-        try:
-            return self._read(manifest, kind, instrument, start=start, end=end)
-        except FileNotFoundError:
-            # Replaced and swept away since the manifest was read: the new one names its successor.
-            if files.load(self.root) == manifest:
-                raise DataError(
-                    f"a file of {kind} of {instrument} has vanished",
-                    file=str(self.root),
-                    remedy="import the series again into a new catalog",
-                ) from None
-            return self.read(kind, instrument, start=start, end=end)
+        return self._looking(lambda manifest: self._read(manifest, kind, instrument, start=start, end=end))
 
     def manifest_of(
         self, kind: str, instrument: str, *, start: int | None = None, end: int | None = None
@@ -162,13 +170,14 @@ class Catalog:
         The newest recorded rules not after `at`; else those that came with HEAN; else the
         earliest recorded later. `RulesOrigin.later` says when they are of a later day than `at`.
         """
-        return in_force(self._recorded(files.load(self.root)), instrument, at)
+        return in_force(self._looking(self._recorded), instrument, at)
 
     def commit(self, batch: ImportBatch) -> Committed:
         """Add what `batch` says and the catalog does not have yet.
 
         Raises:
-            DataError: It contradicts what is there, or would mix made-up data with real.
+            DataError: It contradicts what is there, or would mix made-up data with real; a file of the
+                catalog is damaged or gone; or the directory is somebody's, and no catalog.
         """
         with files.writing(self.root):
             manifest = files.load(self.root)
@@ -193,7 +202,13 @@ class Catalog:
             return Committed(added=added, rules=len(fresh))
 
     def _recorded(self, manifest: Manifest) -> list[DatedRules]:
-        return decode_rules((self.root / manifest.rules).read_bytes()) if manifest.rules is not None else []
+        if manifest.rules is None:
+            return []
+        try:
+            return decode_rules(self._content(manifest.rules))
+        except msgspec.DecodeError as broken:
+            path = self.root / manifest.rules
+            raise DataError(f"the rules cannot be read: {broken}", file=str(path), remedy=_RESTORE) from broken
 
     def _extended(self, series: Series | None, incoming: Incoming, batch: ImportBatch) -> Series | None:
         """Write the partitions `incoming` changes; None when it says nothing new."""
@@ -256,15 +271,32 @@ class Catalog:
         )
 
     def _load(self, part: Partition, *, columns: list[str] | None = None) -> pl.DataFrame:
-        path = self.root / part.file
-        content = path.read_bytes()
+        content = self._content(part.file)
         if hashlib.sha256(content).hexdigest() != part.sha256:
             raise DataError(
                 "the file is not the one the manifest names: its checksum differs",
-                file=str(path),
-                remedy="restore it from a copy, or import its sources into a new catalog",
+                file=str(self.root / part.file),
+                remedy=_RESTORE,
             )
         return pl.read_parquet(content, columns=columns)
+
+    def _content(self, name: str) -> bytes:
+        path = self.root / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            gone = "the manifest names this file, and it is gone"
+            raise _VanishedError(gone, file=str(path), remedy=_RESTORE) from None
+
+    def _looking(self, look: Callable[[Manifest], T]) -> T:
+        """Look at files the manifest names; once more if a writer has replaced and swept them meanwhile."""
+        manifest = files.load(self.root)
+        try:
+            return look(manifest)
+        except _VanishedError:
+            if files.load(self.root) == manifest:
+                raise
+            return self._looking(look)
 
     def _read(
         self, manifest: Manifest, kind_name: str, instrument: str, *, start: int | None, end: int | None
@@ -285,6 +317,10 @@ class Catalog:
         empty = pl.DataFrame(schema=dict(kind(kind_name).columns))
         parts = [self._load(part) for part in series.partitions if _within(part, start=start, end=end)]
         return pl.concat([empty, *parts]).filter(inside)
+
+
+class _VanishedError(DataError):
+    """A file the manifest names is gone: swept by a writer since, or lost."""
 
 
 def _find(manifest: Manifest, kind_name: str, instrument: str) -> Series | None:

@@ -7,12 +7,8 @@ from typing import Literal
 
 import polars as pl
 
-from hean.errors import DataError
-
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
+from hean.errors import ConfigError, DataError
+from hean.units import DAY, HOUR, MINUTE, SECOND
 
 INTERVALS: dict[str, int] = {
     "1m": MINUTE,
@@ -110,6 +106,7 @@ _PLAIN: dict[str, Shape] = {
     "depth": "depth",
     "ticker": "ticker",
 }
+_SYMBOL = re.compile(r"[^\s./:-]+")
 _TIMED = re.compile(r"(?P<prefix>quote-bar|bar|mark|index|premium|basis)-(?P<interval>\d+[mhd])")
 
 
@@ -161,12 +158,32 @@ def kind(name: str) -> Kind:
     if name in _PLAIN:
         shape = _PLAIN[name]
         return Kind(name=name, shape=shape, interval=None, columns=_COLUMNS[shape])
+    if not is_kind(name):
+        kinds = ", ".join((*_PLAIN, *(f"{prefix}-1m" for prefix in _PREFIXES)))
+        raise DataError(
+            f"there is no kind of data called {name!r}",
+            remedy=f"known are {kinds}; in place of 1m, {', '.join(INTERVALS)}",
+        )
+    prefix, _, interval = name.rpartition("-")
+    shape = _PREFIXES[prefix]
+    return Kind(name=name, shape=shape, interval=INTERVALS[interval], columns=_COLUMNS[shape])
+
+
+def is_kind(name: str) -> bool:
+    """Whether there is a kind called `name`."""
     timed = _TIMED.fullmatch(name)
-    if timed is None or timed["interval"] not in INTERVALS:
-        known = ", ".join((*_PLAIN, *(f"{prefix}-1m" for prefix in _PREFIXES)))
-        raise DataError(f"there is no kind of data called {name!r}", remedy=f"known are {known} and other intervals")
-    shape = _PREFIXES[timed["prefix"]]
-    return Kind(name=name, shape=shape, interval=INTERVALS[timed["interval"]], columns=_COLUMNS[shape])
+    return name in _PLAIN or (timed is not None and timed["interval"] in INTERVALS)
+
+
+def symbol_of(text: str) -> str:
+    """Return a venue's symbol as venues write it: `BTCUSDT`.
+
+    Raises:
+        ConfigError: It is no symbol; perhaps an instrument.
+    """
+    if not _SYMBOL.fullmatch(text.strip()):
+        raise ConfigError(f"{text!r} is no symbol: a symbol is what the venue calls it, such as BTCUSDT")
+    return text.strip().upper()
 
 
 def interval_name(length: int) -> str:

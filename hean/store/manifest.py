@@ -7,17 +7,26 @@ that dies half-way leaves nothing behind but files to be swept up by the next wr
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from hean.errors import DataError
+from hean.errors import ConfigError, DataError
+from hean.instruments import split_id
+from hean.store.kinds import is_kind
 
 FORMAT = 1
 _NAME = "manifest.json"
+_NEW = f"{_NAME}.new"
 _LOCK = ".lock"
+_ELSEWHERE = "name an empty or a new directory with --catalog"
+_PARTITION = re.compile(
+    r"(?P<kind>[a-z0-9-]+)/(?P<instrument>[^/]+)/\d{4}-\d\d(?:-\d\d)?\.[0-9a-f]{12}\.parquet", re.ASCII
+)
+_RULES = re.compile(r"rules/rules\.[0-9a-f]{12}\.json", re.ASCII)
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -96,6 +105,11 @@ class Manifest(msgspec.Struct, frozen=True):
         return named | ({self.rules} if self.rules is not None else set())
 
 
+def exists(root: Path) -> bool:
+    """Whether anything was ever written to a catalog under `root`."""
+    return (root / _NAME).is_file()
+
+
 def load(root: Path) -> Manifest:
     """Read the manifest under `root`; a directory without one is an empty catalog.
 
@@ -124,7 +138,7 @@ def load(root: Path) -> Manifest:
 
 def replace(root: Path, manifest: Manifest) -> None:
     """Make `manifest` the one and only, at once: a crash leaves either the old or the new."""
-    temporary = root / f"{_NAME}.new"
+    temporary = root / _NEW
     write_durably(temporary, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     temporary.replace(root / _NAME)
     sync_directory(root)
@@ -165,18 +179,56 @@ def sweep(root: Path, manifest: Manifest) -> None:
     """Remove the files that no manifest names: what a dead import left, and what was replaced.
 
     A replaced file lives until the next write, so that whoever read the manifest just before the
-    replacement can still read what it names.
+    replacement can still read what it names. Files not named as a catalog names its own are nobody's
+    to remove.
     """
-    keep = {root / name for name in manifest.files()}
-    for ending in ("parquet", "json"):
-        for path in root.glob(f"*/**/*.{ending}"):
-            if path not in keep:
+    keep = manifest.files()
+    for pattern in ("*/*/*.parquet", "rules/*.json"):
+        for path in root.glob(pattern):
+            name = path.relative_to(root).as_posix()
+            if name not in keep and _is_own(name):
                 path.unlink()
+
+
+def _is_own(name: str) -> bool:
+    """Whether a catalog would give a file this name, relative to its root."""
+    partition = _PARTITION.fullmatch(name)
+    if partition is None:
+        return _RULES.fullmatch(name) is not None
+    try:
+        split_id(partition["instrument"])
+    except ConfigError:
+        return False
+    return is_kind(partition["kind"])
+
+
+def must_be_ours(root: Path) -> None:
+    """Make sure that a catalog is, or may begin, under `root`.
+
+    Raises:
+        DataError: It is no directory, or has no manifest but somebody's files.
+    """
+    if exists(root) or not root.exists():
+        return
+    if not root.is_dir():
+        raise DataError("the catalog must be a directory, and this is a file", file=str(root), remedy=_ELSEWHERE)
+    inside = (path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
+    # A first import that died leaves files of a catalog's shape, and no manifest.
+    foreign = next((name for name in inside if name not in {_LOCK, _NEW} and not _is_own(name)), None)
+    if foreign is not None:
+        raise DataError(
+            f"the directory is no catalog, and holds other files, such as {foreign}", file=str(root), remedy=_ELSEWHERE
+        )
 
 
 @contextmanager
 def writing(root: Path) -> Iterator[None]:
-    """Hold the catalog against every other writer; wait for one that is at work."""
+    """Hold the catalog against every other writer; wait for one that is at work.
+
+    Raises:
+        DataError: There are somebody's files under `root`, and no catalog.
+    """
+    must_be_ours(root)
     root.mkdir(parents=True, exist_ok=True)
     with (root / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

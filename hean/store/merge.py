@@ -1,13 +1,12 @@
 """Rows that are there and rows that arrive: what is new, what is the same, and what contradicts."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 import polars as pl
 
 from hean.errors import DataError
-from hean.store.kinds import HOUR, Kind
+from hean.store.kinds import Kind
 from hean.store.manifest import Gap, Gaps
+from hean.units import HOUR, utc
 
 _LISTED = 1_000
 _CLOCK = 1_000_000  # one exporter cuts stamps to the millisecond, another keeps the microsecond
@@ -155,10 +154,3 @@ def gaps_of(stamps: np.ndarray, kind: Kind) -> Gaps:
         for i, count in zip(at[:_LISTED], missing[:_LISTED], strict=True)
     )
     return Gaps(holes=int(at.size), missing=int(missing.sum()), listed=listed)
-
-
-def utc(stamp: int) -> str:
-    """Write nanoseconds since 1970 for people."""
-    seconds, rest = divmod(stamp, 1_000_000_000)
-    text = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{text}.{rest:09d}".rstrip("0") if rest else text

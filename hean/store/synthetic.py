@@ -21,18 +21,20 @@ from numpy.typing import NDArray
 from hean.errors import DataError
 from hean.instruments import Category, Instrument, instrument_id
 from hean.store.catalog import ImportBatch, Incoming, Source
-from hean.store.kinds import DAY, HOUR, INTERVALS, kind
+from hean.store.kinds import INTERVALS, kind, symbol_of
 from hean.store.rules import SYNTHETIC, in_force
+from hean.units import DAY, HOUR, YEAR, parse_time, utc
 
 Floats = NDArray[np.float64]
 
 NAME = "synthetic"
+LONGEST = 3_650  # days: ten years of minutes still fit into the memory of a small machine
+_END = parse_time("2100-01-01")
 _STEPS = 6  # prices inside each bar, its open and close among them; with trades, each is one
 _STARTS = {
     "BTC": 65_000.0, "ETH": 2_500.0, "SOL": 150.0, "BNB": 650.0, "XRP": 2.2, "DOGE": 0.17, "ADA": 0.6, "DOT": 3.5,
     "WIF": 0.8, "LTC": 90.0, "LINK": 14.0, "AVAX": 20.0, "APE": 0.7,
 }  # fmt: skip
-_YEAR = 365 * DAY
 _SHARED = 0.7  # share of the market's variance in each symbol's
 _HALF_SPREAD = 0.5e-4
 _INTEREST = 1e-4  # per eight hours, before the clamp
@@ -73,6 +75,7 @@ def generate(market: SyntheticMarket) -> Iterator[ImportBatch]:
     """Yield one batch a symbol.
 
     Raises:
+        ConfigError: A symbol is none.
         DataError: A symbol has no rules, or the time, days or interval make no sense.
     """
     step = INTERVALS.get(market.interval)
@@ -80,11 +83,19 @@ def generate(market: SyntheticMarket) -> Iterator[ImportBatch]:
         raise DataError(f"cannot make bars of {market.interval}", remedy="take 1m, 3m, 5m, 15m, 30m or 1h")
     if market.days < 1 or market.start % DAY:
         raise DataError("a made-up market starts at midnight UTC and lasts a day or more")
+    if market.days > LONGEST:
+        raise DataError(f"a made-up market lasts {LONGEST:,} days at most, not {market.days:,}")
+    end = market.start + market.days * DAY
+    if end > _END:
+        raise DataError(f"a made-up market ends by {utc(_END)}, not at {utc(end)}", remedy="start it earlier")
+    symbols = [symbol_of(symbol) for symbol in market.symbols]
+    for symbol in symbols:
+        _rules(symbol, Category.LINEAR, market.start)
     count = market.days * DAY // step
     shared = np.random.default_rng([market.seed])
     regimes = _regimes(shared, count, step)
     pull = shared.standard_normal((count, _STEPS - 1))
-    for symbol in market.symbols:
+    for symbol in symbols:
         yield _one_symbol(market, symbol, regimes=regimes, pull=pull, step=step)
 
 
@@ -173,7 +184,7 @@ def _index_path(
 ) -> Floats:
     """Walk from bar to bar; a bar opens where the last one closed. Shape (bars, steps)."""
     moves = _STEPS - 1
-    years = step / _YEAR / moves
+    years = step / YEAR / moves
     drift = np.array([regime.drift for regime in REGIMES])[regimes, None]
     volatility = np.array([regime.volatility for regime in REGIMES])[regimes, None]
     own = chance.standard_normal(pull.shape)

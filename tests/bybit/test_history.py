@@ -11,7 +11,7 @@ from actors.gateways.bybit_history import BybitHistory, Throttle, download, publ
 from hean.errors import DataError
 from hean.instruments import Category
 from hean.store.catalog import Catalog
-from hean.store.kinds import DAY, HOUR, MINUTE
+from hean.units import DAY, HOUR, MINUTE
 from tests.bybit.history_server import HistoryServer
 from tests.data_dir import data_dir, needs_data
 from tests.store.making import PERP, T0, batch
@@ -286,14 +286,70 @@ def test_the_command_downloads_and_tells_in_json(bybit, tmp_path):
     assert "everything was there already" in again.stdout
 
 
+def test_without_a_word_the_last_ninety_days_of_what_the_carry_needs(bybit, tmp_path):
+    bybit.first_ms = T0_MS - 200 * 86_400_000
+    where = ["--catalog", str(tmp_path / "c"), "--endpoint", bybit.url, "--json"]
+    told = CliRunner().invoke(data_app, ["download", "BTCUSDT", *where])
+    assert told.exit_code == 0, told.output
+    answer = json.loads(told.stdout)
+    now = bybit.now_ms * 10**6
+    days = 90 * 1_440 + now % DAY // MINUTE
+    assert {one["kind"]: one["rows"] for one in answer["added"]} == {"bar-1m": days, "mark-1m": days, "funding": 271}
+    assert answer["rules"] == 1
+    catalog = Catalog(tmp_path / "c")
+    assert {series.first_ts for series in catalog.series()} == {now // DAY * DAY - 90 * DAY}
+
+
+def test_of_spot_there_are_only_bars(bybit, tmp_path):
+    where = ["--catalog", str(tmp_path / "c"), "--endpoint", bybit.url]
+    asked = ["download", "BTCUSDT", "--market", "SPOT", "--kind", "funding", *where]
+    told = CliRunner().invoke(data_app, asked)
+    assert told.exit_code == 1
+    assert "BTCUSDT-SPOT.BYBIT has no funding: of spot there are only bars" in told.stderr
+    assert bybit.asked == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (["BTCUSDT", "--kind", "bar-7m"], "no kind of data called 'bar-7m'"),
+        (["BTCUSDT", "--kind", "bar-1m", "--kind", "trade"], "trade cannot be downloaded"),
+        (["BTCUSDT-PERP"], "should read like BTCUSDT-LINEAR.BYBIT"),
+        (["BTCUSDT-LINEAR.BINANCE"], "is not of Bybit"),
+        (["BTC/USDT"], "'BTC/USDT' is no symbol"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_asked(bybit, tmp_path, wrong, why):
+    where = ["--catalog", str(tmp_path / "c"), "--endpoint", bybit.url]
+    told = CliRunner().invoke(data_app, ["download", *wrong, *where])
+    assert told.exit_code == 1
+    assert why in told.stderr
+    assert bybit.asked == []
+
+
+@pytest.mark.parametrize("endpoint", ["garbage", "127.0.0.1:8080", "ftp://127.0.0.1", "http://", "http://a:b"])
+def test_an_endpoint_that_is_no_address_is_refused(tmp_path, endpoint):
+    asked = ["download", "BTCUSDT", "--endpoint", endpoint, "--catalog", str(tmp_path / "c"), "--json"]
+    told = CliRunner().invoke(data_app, asked)
+    assert told.exit_code == 1
+    assert f"endpoint '{endpoint}' is no address" in json.loads(told.stdout)["error"]
+
+
+def test_a_download_into_somebodys_directory_asks_for_nothing(bybit, tmp_path):
+    (tmp_path / "notes.txt").write_text("precious")
+    told = CliRunner().invoke(data_app, ["download", "BTCUSDT", "--endpoint", bybit.url, "--catalog", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "is no catalog" in told.stderr
+    assert bybit.asked == []
+
+
 def test_rules_alone_need_no_start(bybit, tmp_path):
     where = ["--catalog", str(tmp_path / "c"), "--endpoint", bybit.url]
     told = CliRunner().invoke(data_app, ["download", "--symbols", "btcusdt", "--kind", "rules", *where])
     assert told.exit_code == 0, told.output
-    assert "recorded the rules of 1 instruments" in told.stdout
+    assert "recorded the rules of 1 instrument" in told.stdout
     again = CliRunner().invoke(data_app, ["download", "BTCUSDT", "--kind", "rules", *where])
     assert "everything was there already" in again.stdout
-    assert CliRunner().invoke(data_app, ["download", "BTCUSDT", *where]).exit_code == 2
     assert CliRunner().invoke(data_app, ["download", "--start", "2025-06-01", *where]).exit_code == 2
 
 

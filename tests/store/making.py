@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from hean.store.catalog import ImportBatch, Incoming, Source
-from hean.store.kinds import MINUTE
+from hean.units import MINUTE
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
 SPOT = "BTCUSDT-SPOT.BYBIT"

@@ -1,8 +1,10 @@
 """The catalog keeps what it was given, once, and nothing half."""
 
+import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -13,9 +15,10 @@ from polars.testing import assert_frame_equal
 from hean.errors import DataError
 from hean.instruments import Category
 from hean.store.catalog import Catalog, ImportBatch, Source
-from hean.store.kinds import DAY, HOUR, MINUTE, kind
+from hean.store.kinds import kind
 from hean.store.merge import gaps_of
 from hean.store.rules import DatedRules, from_bybit, read_from_bybit, shipped
+from hean.units import DAY, HOUR, MINUTE
 from tests.data_dir import ROOT
 from tests.store.making import PERP, SPOT, T0, bars, batch, trades
 
@@ -78,7 +81,7 @@ def test_a_contradiction_is_refused_by_its_first_stamp(catalog):
     other = bars(100).with_columns(
         pl.when(pl.col("ts_event") >= T0 + 42 * MINUTE).then(7.5).otherwise(pl.col("volume")).alias("volume")
     )
-    with pytest.raises(DataError, match=r"2025-06-01 00:42:00.*volume is 7.5 here"):
+    with pytest.raises(DataError, match=r"2025-06-01T00:42:00Z.*volume is 7.5 here"):
         catalog.commit(batch(("bar-1m", PERP, other)))
     after = files(catalog)
     assert {name: after[name] for name in before} == before
@@ -174,7 +177,7 @@ def test_what_is_absent_is_named(catalog):
     catalog.commit(batch(("bar-1m", PERP, bars(10))))
     with pytest.raises(DataError, match=r"no funding of BTCUSDT-LINEAR.BYBIT: BTCUSDT-LINEAR.BYBIT has bar-1m"):
         catalog.read("funding", PERP)
-    with pytest.raises(DataError, match=r"runs from 2025-06-01 00:00:00 to 2025-06-01 00:09:00"):
+    with pytest.raises(DataError, match=r"runs from 2025-06-01T00:00:00Z to 2025-06-01T00:09:00Z"):
         catalog.read("bar-1m", PERP, start=T0 + DAY)
     with pytest.raises(DataError, match="no kind of data called 'candles'"):
         catalog.commit(batch(("candles", PERP, bars(10))))
@@ -263,21 +266,89 @@ def test_two_writers_do_not_lose_each_others_work(catalog):
     assert len(catalog.series()) == 8
 
 
-def test_a_reader_survives_a_replacement_under_its_feet(catalog, monkeypatch):
+def test_a_reader_survives_a_replacement_under_its_feet(catalog):
     catalog.commit(batch(("bar-1m", PERP, bars(10)), name="one"))
     old = catalog.find("bar-1m", PERP).partitions[0].file
-    original, asked = Catalog._read, []
+    manifest, newer = catalog.root / "manifest.json", catalog.root.parent / "newer.json"
+    outdated = manifest.read_bytes()
+    catalog.commit(batch(("bar-1m", PERP, bars(20)), name="two"))
+    catalog.commit(batch(("bar-1m", SPOT, bars(10)), name="three"))
+    assert not (catalog.root / old).exists()
 
-    def interrupted(self, manifest, *args, **kwargs):
-        if not asked:
-            asked.append(1)
-            catalog.commit(batch(("bar-1m", PERP, bars(20)), name="two"))
-            catalog.commit(batch(("bar-1m", SPOT, bars(10)), name="three"))
-            assert not (catalog.root / old).exists()
-        return original(self, manifest, *args, **kwargs)
+    # A pipe in the manifest's place: whoever opened it before the replacement reads the outdated one from it.
+    manifest.rename(newer)
+    os.mkfifo(manifest)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(catalog.read, "bar-1m", PERP)
+        with manifest.open("wb") as pipe:
+            newer.replace(manifest)
+            pipe.write(outdated)
+        assert reading.result().height == 20
 
-    monkeypatch.setattr(Catalog, "_read", interrupted)
-    assert catalog.read("bar-1m", PERP).height == 20
+
+def test_a_file_that_is_gone_is_named_to_reader_and_writer(catalog):
+    catalog.commit(batch(("bar-1m", PERP, bars(10))))
+    lost = catalog.root / catalog.find("bar-1m", PERP).partitions[0].file
+    lost.unlink()
+    said = f"{lost}: the manifest names this file, and it is gone .restore it"
+    with pytest.raises(DataError, match=said):
+        catalog.read("bar-1m", PERP)
+    with pytest.raises(DataError, match=said):
+        catalog.commit(batch(("bar-1m", PERP, bars(20)), name="more"))
+
+
+STRANGERS = [
+    "notebook/data.parquet",
+    "package.json",
+    "src/rules/rules.json",
+    "rules/rules.json",
+    "rules/mine.0123456789ab.json",
+    "bar-1m/BTCUSDT-LINEAR.BYBIT/2025-06.parquet",
+    "bar-1m/BTCUSDT-LINEAR.BYBIT/mine.0123456789ab.parquet",
+    "bar-1m/BTCUSDT-LINEAR.BYBIT/old/2025-06.0123456789ab.parquet",
+    "bar-1m/BTCUSDT/2025-06.0123456789ab.parquet",
+    "bar-7m/BTCUSDT-LINEAR.BYBIT/2025-06.0123456789ab.parquet",
+]
+
+
+def put(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_no_catalog_begins_among_somebodys_files(catalog, name):
+    stranger = put(catalog.root / name)
+    with pytest.raises(DataError, match=r"is no catalog, and holds other files, such as .*--catalog"):
+        catalog.commit(batch(("bar-1m", PERP, bars(10))))
+    assert files(catalog) == {name: b"precious"}
+    assert stranger.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_somebodys_files_survive_beside_a_catalog(catalog, name):
+    catalog.commit(batch(("bar-1m", PERP, bars(10)), name="one"))
+    stranger = put(catalog.root / name)
+    catalog.commit(batch(("bar-1m", PERP, bars(20)), name="two"))
+    catalog.commit(batch(("bar-1m", PERP, bars(30)), name="three"))
+    assert stranger.read_text() == "precious"
+
+
+def test_a_catalog_begins_where_a_first_import_died(catalog):
+    put(catalog.root / "bar-1m/BTCUSDT-LINEAR.BYBIT/2025-06.0123456789ab.parquet")
+    put(catalog.root / "rules/rules.0123456789ab.json")
+    put(catalog.root / "manifest.json.new")
+    assert not catalog.exists
+    catalog.commit(batch(("bar-1m", PERP, bars(10))))
+    assert catalog.exists
+    assert not (catalog.root / "rules/rules.0123456789ab.json").exists()
+
+
+def test_a_catalog_is_no_file(catalog):
+    put(catalog.root)
+    with pytest.raises(DataError, match="must be a directory"):
+        catalog.commit(batch(("bar-1m", PERP, bars(10))))
 
 
 def recorded(ts_from: int, tick: str, instrument: str = PERP) -> DatedRules:

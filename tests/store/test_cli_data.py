@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.cli_data import data_app
-from hean.store.catalog import Catalog
-from hean.store.kinds import MINUTE
+from hean.store.catalog import Catalog, ImportBatch, Source
+from hean.store.rules import shipped
+from hean.units import MINUTE
 from tests.data_dir import ROOT
 from tests.store.making import PERP, T0, bars, batch, candle_lines, write_csv
 
@@ -50,7 +51,7 @@ def test_a_refused_file_makes_the_status_one_and_the_others_enter(tmp_path, wher
     assert told.exit_code == 1
     assert f"refused        {bad}: row 5: " in told.stdout
     assert "outside of low .. high" in told.stdout
-    assert "1 of 2 files were not imported" in told.stderr
+    assert "hean: 1 refused, of 2 files" in told.stderr
     assert len(Catalog(tmp_path / "catalog").series()) == 1
 
 
@@ -68,10 +69,10 @@ def test_json_is_one_object_and_nothing_else(tmp_path, where, linear):
 
 def test_gaps_are_told_at_import_and_listed_on_request(tmp_path, where, linear):
     path = write_csv(tmp_path / "BTCUSDT_1m.csv", candle_lines(10)[:4] + candle_lines(10)[6:])
-    assert "lacks 2 in 1 holes" in runner.invoke(data_app, ["import", str(path), *linear, *where]).stdout
+    assert "lacks 2 in 1 hole " in runner.invoke(data_app, ["import", str(path), *linear, *where]).stdout
     listed = runner.invoke(data_app, ["list", "--gaps", *where]).stdout
     assert "1 (2 missing)" in listed
-    assert "2 missing from 2025-06-01 00:04:00 to 2025-06-01 00:06:00" in listed
+    assert "2 missing from 2025-06-01T00:04:00Z to 2025-06-01T00:06:00Z" in listed
 
 
 def test_half_empty_candles_need_to_be_allowed(tmp_path, where, linear):
@@ -90,6 +91,7 @@ def test_a_file_of_no_known_format_gets_the_list_of_formats(tmp_path, where):
     assert told.exit_code == 1
     assert "not recognised" in told.stdout
     assert "freqtrade feather: " in told.stdout
+    assert told.stderr.strip() == "hean: 1 not recognised, of 1 file"
     beside = runner.invoke(data_app, ["import", str(tmp_path), *where])
     assert beside.exit_code == 0  # it lay about; nobody named it
 
@@ -105,16 +107,97 @@ def test_a_path_that_is_not_there_is_a_usage_error(where):
     assert runner.invoke(data_app, ["import", "/no/such/file", *where]).exit_code == 2
 
 
-def test_an_empty_catalog_says_how_to_fill_it(where):
+def test_a_path_without_a_catalog_is_said_to_have_none(tmp_path, where):
+    told = runner.invoke(data_app, ["list", *where])
+    assert told.exit_code == 1
+    assert f"no catalog at {tmp_path / 'catalog'}" in told.stderr
+    assert "hean data import" in told.stderr
+    assert "no catalog" in json.loads(runner.invoke(data_app, ["list", *where, "--json"]).stdout)["error"]
+
+
+def test_a_catalog_without_series_says_how_to_fill_it(tmp_path, where):
+    Catalog(tmp_path / "catalog").commit(ImportBatch(source=Source("rules", "0", "test"), rules=shipped()[:1]))
     told = runner.invoke(data_app, ["list", *where])
     assert told.exit_code == 0
-    assert "hean data import" in told.stdout
+    assert "has no series: bring data in with `hean data import`" in told.stdout
+
+
+@pytest.mark.parametrize("command", [["generate", "--days", "1"], ["import", "here.csv"]])
+def test_a_directory_of_somebodys_files_is_not_made_a_catalog(tmp_path, command):
+    mine = write_csv(tmp_path / "notebook" / "data.csv", candle_lines(3))
+    frame = tmp_path / "notebook" / "data.parquet"
+    bars(3).write_parquet(frame)
+    words = [str(mine) if word == "here.csv" else word for word in command]
+    told = runner.invoke(data_app, [*words, "--catalog", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "is no catalog, and holds other files" in told.stderr
+    assert frame.exists()
+    assert mine.exists()
+
+
+def test_refused_and_not_recognised_are_counted_apart(tmp_path, where, linear):
+    write_csv(tmp_path / "in" / "BTCUSDT_1m.csv", candle_lines(10))
+    write_csv(tmp_path / "in" / "ETHUSDT_1m.csv", ["x,1,1,1,1,1"])
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "in" / name).write_text("nothing")
+    told = runner.invoke(data_app, ["import", str(tmp_path / "in"), *linear, *where])
+    assert told.stderr.strip() == "hean: 1 refused, 2 not recognised, of 4 files"
+    answer = json.loads(runner.invoke(data_app, ["import", str(tmp_path / "in"), *linear, *where, "--json"]).stdout)
+    assert (answer["refused"], answer["not_recognised"]) == (1, 2)
+
+
+def test_a_symbol_may_be_said_in_small_letters(tmp_path, where):
+    path = write_csv(tmp_path / "candles.csv", candle_lines(10))
+    said = ["--venue", "Bybit", "--market", "LINEAR", "--symbol", "btcusdt"]
+    assert "10 bar-1m of BTCUSDT-LINEAR.BYBIT" in runner.invoke(data_app, ["import", str(path), *said, *where]).stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (["--venue", "kraken"], "venue 'kraken' is neither bybit nor binance"),
+        (["--symbol", PERP], f"'{PERP}' is no symbol"),
+    ],
+)
+def test_a_wrong_hint_is_refused_before_any_file_is_read(tmp_path, where, said, why):
+    path = write_csv(tmp_path / "BTCUSDT_1m.csv", candle_lines(10))
+    told = runner.invoke(data_app, ["import", str(path), *said, *where])
+    assert told.exit_code == 1
+    assert why in told.stderr
+    assert told.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (["--days", "3651"], 1, "lasts 3,650 days at most"),
+        (["--start", "2099-12-31", "--days", "2"], 1, "ends by 2100-01-01T00:00:00Z"),
+        (["--start", "9999-12-31"], 2, "outside 1970 .. 2262"),
+        (["--start", "soon"], 2, "is no time"),
+        (["BTCUSDT-LINEAR.BYBIT"], 1, "is no symbol"),
+        (["NOPEUSDT"], 1, "no rules came with HEAN for NOPEUSDT"),
+    ],
+)
+def test_what_cannot_be_made_up_is_refused(tmp_path, where, words, status, why):
+    told = runner.invoke(data_app, ["generate", *words, *where])
+    assert told.exit_code == status
+    assert why in told.stderr
+    assert not (tmp_path / "catalog").exists()
+
+
+def test_a_catalog_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    where = tmp_path / "file" / "catalog"
+    told = runner.invoke(data_app, ["generate", "BTCUSDT", "--days", "1", "--catalog", str(where), "--json"])
+    assert told.exit_code == 1
+    assert json.loads(told.stdout) == {"error": f"cannot read or write {where}: Not a directory"}
+    assert told.stderr.splitlines()[-1].startswith("hean: cannot read or write")
 
 
 def test_the_list_shows_what_is_there(tmp_path, where):
     Catalog(tmp_path / "catalog").commit(batch(("bar-1m", PERP, bars(1_234)), name="one.csv"))
     told = runner.invoke(data_app, ["list", *where]).stdout
-    for shown in ("bar-1m", PERP, "1m", "1,234", "2025-06-01 00:00:00", "2025-06-01 20:33:00", "none", "one.csv"):
+    for shown in ("bar-1m", PERP, "1m", "1,234", "2025-06-01T00:00:00Z", "2025-06-01T20:33:00Z", "none", "one.csv"):
         assert shown in told
     (series,) = json.loads(runner.invoke(data_app, ["list", "--json", *where]).stdout)["series"]
     assert (series["rows"], series["first_ts"], series["last_ts"]) == (1_234, T0, T0 + 1_233 * MINUTE)

@@ -8,7 +8,7 @@ import pytest
 from hean.instruments import Category
 from hean.store.catalog import Catalog
 from hean.store.importers import Hints, files_under, import_file
-from hean.store.kinds import HOUR, MINUTE
+from hean.units import HOUR, MINUTE
 from tests.data_dir import data_dir, needs_data
 
 pytestmark = needs_data

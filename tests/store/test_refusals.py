@@ -16,7 +16,7 @@ from hean.store.importers.checks import incoming
 from hean.store.importers.reading import Found
 from hean.store.importers.reference import must_be_plausible
 from hean.store.importers.times import from_decimal_seconds, from_epoch
-from hean.store.kinds import DAY, HOUR, MINUTE
+from hean.units import DAY, HOUR, MINUTE
 from tests.store.making import PERP, SPOT, T0, bars, batch, candle_lines, trades, write_csv
 
 FOUND = Found(Path("by-hand.csv"))
@@ -46,11 +46,11 @@ def spoil(rows, at, **values):
         ({"low": 150_000.0}, "outside of low .. high"),
         ({"open": 150_000.0}, "outside of low .. high"),
         ({"close": 50_000.0}, "outside of low .. high"),
-        ({"low": 0.0}, "not above zero"),
-        ({"low": -5.0}, "not above zero"),
-        ({"close": math.nan}, "not finite"),
-        ({"high": math.inf}, "not finite"),
-        ({"volume": None}, "missing or not finite"),
+        ({"low": 0.0}, "has low 0.0, which is not above zero"),
+        ({"low": -5.0}, "has low -5.0, which is not above zero"),
+        ({"close": math.nan}, "has close nan, which is missing or not finite"),
+        ({"high": math.inf}, "has high inf, which is missing or not finite"),
+        ({"volume": None}, "has volume None, which is missing or not finite"),
         ({"volume": -1.0}, "negative volume"),
         ({"ts_event": T0 + 5 * MINUTE + 1}, "off the grid of 1m"),
         ({"ts_event": T0 + 4 * MINUTE}, "stands there twice"),
@@ -69,8 +69,8 @@ def test_an_impossible_bar_is_refused_by_its_row(spoiled, why):
 @pytest.mark.parametrize(
     ("spoiled", "why"),
     [
-        ({"price": 0.0}, "not above zero"),
-        ({"size": 0.0}, "not above zero"),
+        ({"price": 0.0}, "has price 0.0, which is not above zero"),
+        ({"size": 0.0}, "has size 0.0, which is not above zero"),
         ({"price": math.nan}, "not finite"),
         ({"side": 0}, "neither side"),
         ({"side": None}, "neither side"),
@@ -181,7 +181,7 @@ def minutely(price):
 
 def test_one_bar_that_breaks_away_is_refused(catalog):
     rows = spoil(bars(24 * 60), 599, close=140_000.0, high=140_000.0)
-    with pytest.raises(DataError, match=r"closes at 140000.0 at 2025-06-01 10:00:00"):
+    with pytest.raises(DataError, match=r"closes at 140000.0 at 2025-06-01T10:00:00Z"):
         plausible(catalog, ("bar-1m", PERP, rows))
 
 

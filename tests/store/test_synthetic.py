@@ -8,8 +8,8 @@ from hean.errors import DataError
 from hean.store.catalog import Catalog
 from hean.store.importers.checks import incoming
 from hean.store.importers.reading import Found, Hints
-from hean.store.kinds import DAY, HOUR, MINUTE
 from hean.store.synthetic import SyntheticMarket, funding_of, generate
+from hean.units import DAY, HOUR, MINUTE
 from tests.store.making import T0
 
 PERP, SPOT = "BTCUSDT-LINEAR.SYNTHETIC", "BTCUSDT-SPOT.SYNTHETIC"

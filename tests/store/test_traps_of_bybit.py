@@ -8,7 +8,7 @@ import zstandard
 from hean.errors import DataError
 from hean.instruments import Category
 from hean.store.importers import Hints, read
-from hean.store.kinds import HOUR, MINUTE
+from hean.units import HOUR, MINUTE
 from tests.store.making import T0, write_csv, write_gzip, write_zip
 
 T0_S = T0 // 10**9

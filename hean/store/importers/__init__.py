@@ -106,11 +106,6 @@ def import_file(catalog: Catalog, path: Path, hints: Hints | None = None) -> Out
     except DataError as refusal:
         told = DataError(refusal.reason, file=refusal.file or str(path), row=refusal.row, remedy=refusal.remedy)
         return Outcome(file=str(path), format=form.name if form is not None else None, refusal=told)
-    except OSError as damage:
-        told = DataError(
-            f"cannot be read: {damage.strerror or damage}", file=str(path), remedy="check the path and its rights"
-        )
-        return Outcome(file=str(path), format=None, refusal=told)
     already = not committed.added and not committed.rules
     return Outcome(file=str(path), format=form.name, committed=committed, already_there=already, note=batch.source.note)
 

@@ -9,7 +9,8 @@ from hean.instruments import Category, instrument_id
 from hean.store.catalog import ImportBatch
 from hean.store.importers.checks import incoming
 from hean.store.importers.reading import Found
-from hean.store.kinds import HOUR, INTERVALS, interval_name
+from hean.store.kinds import interval_name
+from hean.units import HOUR, MINUTE, SECOND
 
 NAME = "Bybit MetaTrader 4 candles"
 EXPECTS = "SYMBOL_minutes_from_to.csv(.gz) with stamps like 2023.01.01 00:00"
@@ -41,7 +42,7 @@ def read(found: Found) -> ImportBatch:
     kept = rows.filter(pl.col("ts_event").is_null() | (pl.col("ts_event") < over))
     if kept.height < rows.height:
         note += "; the first minute of the next month was left to the next month's file"
-    interval = int(named["minutes"]) * INTERVALS["1m"]
+    interval = int(named["minutes"]) * MINUTE
     symbol = named["symbol"]
     category = Category.LINEAR if symbol.endswith(("USDT", "USDC", "PERP")) else Category.INVERSE
     instrument = instrument_id(symbol, category, "BYBIT")
@@ -50,4 +51,4 @@ def read(found: Found) -> ImportBatch:
 
 def _midnight_after(day: date) -> int:
     at = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return int(at.timestamp()) * 1_000_000_000
+    return int(at.timestamp()) * SECOND

@@ -1,6 +1,7 @@
 """What makes rows unfit for the catalog, whatever format they came in."""
 
 import math
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -8,10 +9,10 @@ from hean.instruments import split_id
 from hean.store.catalog import Incoming
 from hean.store.importers.reading import Found
 from hean.store.importers.times import FIRST, LAST
-from hean.store.kinds import HOUR, MINUTE, Kind, interval_name, kind
-from hean.store.merge import gaps_of, utc
+from hean.store.kinds import Kind, interval_name, kind
+from hean.store.merge import gaps_of
+from hean.units import HOUR, MINUTE, SECOND, utc
 
-_SECOND = 1_000_000_000
 _OHLC = ("open", "high", "low", "close")
 # The median 1-minute range of real series is 0.02 .. 0.3 % (the latter WIF), and 1.07 % in the
 # worst hour of the crash of 2024-08-05 on ETH. Bybit's testnet shows 1.7 % on BTC.
@@ -44,7 +45,7 @@ def incoming(found: Found, kind_name: str, instrument: str, rows: pl.DataFrame) 
 
 def _stamps(found: Found, shape: Kind, rows: pl.DataFrame) -> None:
     stamp = pl.col("ts_event")
-    seconds = stamp // _SECOND
+    seconds = stamp // SECOND
     _refuse(found, rows, stamp.is_null() | ~seconds.is_between(FIRST, LAST, closed="left"), "is outside 2010 .. 2100")
     if shape.keeps_arrival_order:
         return
@@ -61,11 +62,11 @@ def _values(found: Found, shape: Kind, rows: pl.DataFrame) -> None:
     needed = [name for name, of in shape.columns.items() if of is pl.Float64]
     if shape.shape == "ticker":
         present = [name for name in needed if not rows[name].is_null().all()]
-        _refuse(found, rows, pl.any_horizontal(~pl.col(n).fill_null(0.0).is_finite() for n in present), "is not finite")
+        _refuse_column(found, rows, {n: ~pl.col(n).fill_null(0.0).is_finite() for n in present}, "is not finite")
         return
     # A null is as unfit as NaN, so it is made one.
-    unfit = pl.any_horizontal(~pl.col(name).fill_null(math.nan).is_finite() for name in needed)
-    _refuse(found, rows, unfit, f"has a value missing or not finite ({', '.join(needed)})")
+    unfit = {name: ~pl.col(name).fill_null(math.nan).is_finite() for name in needed}
+    _refuse_column(found, rows, unfit, "is missing or not finite")
     match shape.shape:
         case "bar" | "level":
             if shape.prefix != "premium":
@@ -103,7 +104,7 @@ def _values(found: Found, shape: Kind, rows: pl.DataFrame) -> None:
 
 
 def _positive(found: Found, rows: pl.DataFrame, names: list[str]) -> None:
-    _refuse(found, rows, pl.min_horizontal(names) <= 0, f"has a {' or '.join(names)} that is not above zero")
+    _refuse_column(found, rows, {name: pl.col(name) <= 0 for name in names}, "is not above zero")
 
 
 def _sided(found: Found, rows: pl.DataFrame) -> None:
@@ -141,9 +142,17 @@ def _believable(found: Found, shape: Kind, rows: pl.DataFrame) -> None:
         )
 
 
+def _refuse_column(found: Found, rows: pl.DataFrame, bad: Mapping[str, pl.Expr], why: str) -> None:
+    """Refuse the first row in which any column is bad; say which column, and what it holds."""
+    first = rows.filter(pl.any_horizontal(pl.lit(value=False), *bad.values())).head(1)
+    if not first.is_empty():
+        name = next(name for name, unfit in bad.items() if first.select(unfit).item())
+        _refuse(found, first, pl.lit(value=True), f"has {name} {first[name][0]}, which {why}")
+
+
 def _refuse(found: Found, rows: pl.DataFrame, bad: pl.Expr, why: str) -> None:
     first = rows.filter(bad).head(1)
     if not first.is_empty():
         stamp = first["ts_event"][0]
-        at = "a row" if stamp is None or not 0 <= stamp < LAST * _SECOND else f"the row of {utc(int(stamp))}"
+        at = "a row" if stamp is None or not 0 <= stamp < LAST * SECOND else f"the row of {utc(int(stamp))}"
         found.refuse(f"{at} {why}", row=int(first["row"][0]))

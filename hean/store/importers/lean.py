@@ -9,7 +9,7 @@ from hean.instruments import Category, instrument_id
 from hean.store.catalog import ImportBatch
 from hean.store.importers.checks import incoming
 from hean.store.importers.reading import Found
-from hean.store.kinds import DAY
+from hean.units import DAY, SECOND
 
 NAME = "LEAN"
 EXPECTS = "…/crypto(future)/venue/minute/symbol/20221213_trade.zip or _quote.zip, and …/margin_interest/symbol.csv"
@@ -42,7 +42,7 @@ def read(found: Found) -> ImportBatch:
     outside = rows.filter(~pl.col("ms").is_between(0, DAY // _MS, closed="left"))
     if not outside.is_empty():
         found.refuse(f"has {outside['ms'][0]} as milliseconds since midnight", row=int(outside["row"][0]))
-    midnight = int(datetime.strptime(named["day"], "%Y%m%d").replace(tzinfo=UTC).timestamp()) * 1_000_000_000
+    midnight = int(datetime.strptime(named["day"], "%Y%m%d").replace(tzinfo=UTC).timestamp()) * SECOND
     rows = rows.with_columns((pl.col("ms").cast(pl.Int64) * _MS + midnight).alias("ts_event"))
     category = _perpetual(symbol) if member["perp"] else Category.SPOT
     kind_name = "bar-1m" if named["what"] == "trade" else "quote-bar-1m"

@@ -16,14 +16,16 @@ from typing import Any, NoReturn
 import polars as pl
 import zstandard
 
-from hean.errors import DataError
+from hean.errors import ConfigError, DataError
 from hean.instruments import Category
 from hean.store.catalog import ImportBatch, Incoming, Source
+from hean.store.kinds import symbol_of
 from hean.store.rules import DatedRules
 
 _PEEK = 1 << 16
 _LARGEST = 4 << 30
 _DEEPEST = 8  # as deep as the archives of the venues lie
+_VENUES = {"BYBIT": {"bybit"}, "BINANCE": {"binance"}}
 _MARKETS: dict[str, set[str]] = {
     Category.SPOT: {"spot"},
     Category.LINEAR: {"linear", "um", "futures", "perp", "cryptofuture"},
@@ -33,12 +35,22 @@ _MARKETS: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user says of files that do not say it themselves, and what he will put up with."""
+    """What the user says of files that do not say it themselves, and what he will put up with.
+
+    Raises:
+        ConfigError: No format is of that venue, or the symbol is none.
+    """
 
     venue: str | None = None
     market: Category | None = None
     symbol: str | None = None
     allow_gaps: bool = False
+
+    def __post_init__(self) -> None:
+        if self.venue is not None and self.venue.upper() not in _VENUES:
+            raise ConfigError(f"venue {self.venue!r} is neither bybit nor binance")
+        if self.symbol is not None:
+            object.__setattr__(self, "symbol", symbol_of(self.symbol))
 
 
 class Found:
@@ -57,11 +69,14 @@ class Found:
         """All bytes of the file.
 
         Raises:
-            DataError: It is too large to be looked at in memory.
+            DataError: It cannot be read, or is too large to be looked at in memory.
         """
-        if self.path.stat().st_size > _LARGEST:
-            self.refuse("is larger than 4 GiB", remedy="split it by day or month, as the venues do")
-        return self.path.read_bytes()
+        try:
+            if self.path.stat().st_size > _LARGEST:
+                self.refuse("is larger than 4 GiB", remedy="split it by day or month, as the venues do")
+            return self.path.read_bytes()
+        except OSError as damage:
+            self.refuse(f"cannot be read: {damage.strerror or damage}", remedy="check the path and its rights")
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -136,7 +151,7 @@ class Found:
         Raises:
             DataError: Neither says it.
         """
-        said = self.said_by_path({"BYBIT": {"bybit"}, "BINANCE": {"binance"}}) or self.hints.venue
+        said = self.said_by_path(_VENUES) or self.hints.venue
         if said is None:
             self.refuse(
                 "neither the file nor its path says which venue it is from",

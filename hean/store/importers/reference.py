@@ -5,8 +5,8 @@ import polars as pl
 from hean.errors import DataError
 from hean.instruments import Category, split_id
 from hean.store.catalog import Catalog, ImportBatch, Incoming
-from hean.store.kinds import MINUTE, Kind, kind
-from hean.store.merge import utc
+from hean.store.kinds import Kind, kind
+from hean.units import MINUTE, utc
 
 # Spot, perpetual, mark and index of one pair, across venues, have medians within 0.2 % of each
 # other; a testnet, another coin or a wrong decimal point are off by tens of per cent.

@@ -3,11 +3,11 @@
 import polars as pl
 
 from hean.store.importers.reading import Found
-from hean.store.kinds import HOUR, SECOND
+from hean.units import HOUR, SECOND
 
 FIRST = 1_262_304_000  # 2010-01-01: before it there was nothing to trade
 LAST = 4_102_444_800  # 2100-01-01
-_UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_UNITS = {"s": SECOND, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
 def from_epoch(found: Found, frame: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -24,7 +24,7 @@ def from_epoch(found: Found, frame: pl.DataFrame, column: str) -> pl.DataFrame:
     _refuse_first(found, whole, pl.col("_at").is_null(), column, "is not a whole number since 1970")
     power = pl.lit(None, dtype=pl.Int64)
     for scale in _UNITS.values():
-        low, high = FIRST * (1_000_000_000 // scale), LAST * (1_000_000_000 // scale)
+        low, high = FIRST * (SECOND // scale), LAST * (SECOND // scale)
         power = pl.when(pl.col("_at").is_between(low, high, closed="left")).then(scale).otherwise(power)
     scaled = whole.with_columns(power.alias("_scale"))
     _refuse_first(
@@ -46,9 +46,9 @@ def from_decimal_seconds(found: Found, frame: pl.DataFrame, column: str) -> pl.D
     whole = parts["field_0"].cast(pl.Int64, strict=False)
     digits = parts["field_1"].fill_null("").str.pad_end(9, "0")
     fraction = digits.cast(pl.Int64, strict=False).set(digits.str.len_chars() != 9, None)
-    read = frame.with_columns((whole * 1_000_000_000 + fraction).alias("ts_event"))
+    read = frame.with_columns((whole * SECOND + fraction).alias("ts_event"))
     _refuse_first(found, read, pl.col("ts_event").is_null(), column, "is not seconds with a decimal fraction")
-    outside = ~(pl.col("ts_event") // 1_000_000_000).is_between(FIRST, LAST, closed="left")
+    outside = ~(pl.col("ts_event") // SECOND).is_between(FIRST, LAST, closed="left")
     _refuse_first(found, read, outside, column, "lies outside 2010 .. 2100 in seconds")
     return read
 
