@@ -28,7 +28,7 @@ from hean.units import DAY, HOUR, YEAR, parse_time, utc
 Floats = NDArray[np.float64]
 
 NAME = "synthetic"
-LONGEST = 3_650  # days: ten years of minutes still fit into the memory of a small machine
+LONGEST = 3_650  # days: ten years of minutes take about 3 GB of memory
 _END = parse_time("2100-01-01")
 _STEPS = 6  # prices inside each bar, its open and close among them; with trades, each is one
 _STARTS = {
@@ -131,7 +131,7 @@ def _one_symbol(
     funding = funding_of(stamps, premium[:, -1], perp, step=step)
     if not funding.is_empty():
         series.append(Incoming("funding", perp.id, funding))
-    said = f"seed {market.seed}, {symbol}, {market.days} days of {name} from {market.start}{', trades' * market.trades}"
+    said = f"seed {market.seed}, {symbol}, {market.days} days of {name} from {utc(market.start)[:10]}{', trades' * market.trades}"
     source = Source(name=said, sha256=hashlib.sha256(said.encode()).hexdigest(), importer=NAME, note="made up")
     return ImportBatch(source=source, series=tuple(series), synthetic=True)
 
