@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 
 from hean.messages import Bar, MarkPrice, Observation, Quote, Trade
 from hean.tape import Floats, Ints, Stream, Tape
+from hean.units import DAY, HOUR, MINUTE, SECOND
 
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 STEPS = (
     *(SECOND * n for n in (1, 2, 5, 10, 15, 30)),
     *(MINUTE * n for n in (1, 3, 5, 15, 30)),

@@ -21,8 +21,7 @@ from hean.messages import (
     Side,
     SubmitOrder,
 )
-
-HOUR = 3_600_000_000_000
+from hean.units import HOUR
 
 
 class Clearing:

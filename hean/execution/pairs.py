@@ -30,9 +30,9 @@ from hean.messages import (
     SubmitPair,
     TimeInForce,
 )
+from hean.units import SECOND
 
 ZERO = Decimal(0)
-S = 1_000_000_000
 
 
 class PairConfig(BaseModel, frozen=True, extra="forbid"):
@@ -244,7 +244,7 @@ class PairExecutor:
         if reason or left <= 0:
             yield from self._finish(pair, "done" if pair.led > 0 else "unwound", "" if left <= 0 else reason, now)
             return
-        pair.ts_follow = now + int(self.config.reprice_s * S)
+        pair.ts_follow = now + int(self.config.reprice_s * SECOND)
         yield self._child(
             pair,
             leg,
@@ -409,7 +409,7 @@ class PairExecutor:
         return float(against / pair.anchor) * 1e4
 
     def _deadline(self, pair: Pair) -> int:
-        return pair.ts_clip + int(self.config.patience_s * S)
+        return pair.ts_clip + int(self.config.patience_s * SECOND)
 
 
 def pair_of(client_order_id: str) -> str:

@@ -23,8 +23,7 @@ from hean.messages import (
     TimeInForce,
     Trade,
 )
-
-SECOND = 1_000_000_000
+from hean.units import SECOND
 
 
 class PrintedMarket:

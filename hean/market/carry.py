@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
-MINUTE = 60_000_000_000
-HOUR = 60 * MINUTE
+from hean.units import DAY, HOUR, MINUTE
+
 PERIOD = 8 * HOUR
-DAY = 24 * HOUR
 
 INTEREST_PER_8H = 0.0001
 """The interest part of the rate: 0.01 % for eight hours, 0.03 % a day."""

@@ -15,10 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hean.tape import Floats, Ints
-
-HOUR = 3_600_000_000_000
-DAY = 24 * HOUR
-YEAR = 365 * DAY
+from hean.units import DAY, HOUR, YEAR
 
 UNIT = 1e-9
 """Of a log price."""

@@ -26,8 +26,8 @@ from hean.messages import (
 from hean.portfolio.accounting import RESERVE, ZERO, Accountant, Ledger, Profit
 from hean.portfolio.allocation import Shares, divide
 from hean.tape import Tape
+from hean.units import DAY
 
-DAY = 86_400_000_000_000
 REMEMBERED = 10_000
 _ENTRY = Context(prec=16)
 FAR = 1e300

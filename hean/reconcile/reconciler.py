@@ -27,8 +27,8 @@ from hean.messages import (
     Wake,
 )
 from hean.reconcile.diff import OwnOrder, Pair, differences, is_flat
+from hean.units import SECOND
 
-SECOND = 1_000_000_000
 ZERO = Decimal(0)
 
 

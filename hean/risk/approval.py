@@ -11,13 +11,12 @@ from hean.messages import Bracket, Leg, OrderBracket, Side, Signal
 from hean.risk import limits
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.exposure import BUY, ZERO, Slot, Totals, totals
-from hean.risk.killswitch import SECOND, YELLOW, KillSwitch
+from hean.risk.killswitch import YELLOW, KillSwitch
 from hean.risk.limits import Refusal, Rule
 from hean.risk.memory import DecisionMemory
 from hean.risk.sizing import RiskSizing, coarser_step, size, stressed, whole
 from hean.risk.state import RiskState
-
-MINUTE = 60 * SECOND
+from hean.units import MINUTE, SECOND
 
 
 class Place(Struct, frozen=True, gc=False):

@@ -19,9 +19,9 @@ from hean.messages import (
 )
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.desk import Desk
-from hean.risk.killswitch import ORANGE, SECOND, YELLOW, KillSwitch, Tier, Trip
-from hean.risk.memory import DAY
+from hean.risk.killswitch import ORANGE, YELLOW, KillSwitch, Tier, Trip
 from hean.risk.state import Flattening, RiskState
+from hean.units import DAY, SECOND
 
 Consequence: TypeAlias = TradingStateChanged | KillSwitchTripped | CancelAll | SubmitOrder | SubmitPair | VerifyFlat
 

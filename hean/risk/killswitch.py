@@ -12,7 +12,8 @@ from decimal import Decimal
 from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
-SECOND = 1_000_000_000
+from hean.units import SECOND
+
 _NONE, _ALL = Decimal(0), Decimal(1)
 
 

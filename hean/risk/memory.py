@@ -18,8 +18,8 @@ from typing import Literal
 from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
-DAY = 86_400_000_000_000
-HOUR = DAY // 24
+from hean.units import DAY, HOUR
+
 FAR = 1e300  # no such price: an infinity would not survive being encoded
 
 _NORMAL = NormalDist()

@@ -27,11 +27,10 @@ from hean.market.basis import (
     rolling_median_mad,
     window_starts,
 )
-from hean.market.carry import DAY, HOUR, PERIOD, PairCosts, Settlements, session
+from hean.market.carry import PERIOD, PairCosts, Settlements, session
 from hean.messages import Bar, FundingRate, Leg, PositionChanged, Quote, Signal, Wake
 from hean.tape import Tape
-
-SECOND = 1_000_000_000
+from hean.units import DAY, HOUR, SECOND
 
 Bools: TypeAlias = NDArray[np.bool_]
 

@@ -27,9 +27,6 @@ from hean.market.basis import (
     window_starts,
 )
 from hean.market.carry import (
-    DAY,
-    HOUR,
-    MINUTE,
     PERIOD,
     Nowcast,
     PairCosts,
@@ -41,8 +38,8 @@ from hean.market.carry import (
 )
 from hean.messages import Bar, FundingRate, Leg, PairFinished, PositionChanged, PremiumIndex, Quote, Signal
 from hean.tape import Tape
+from hean.units import DAY, HOUR, MINUTE, SECOND
 
-SECOND = 1_000_000_000
 FULL = 0.9
 """Share of the short window that settlements must account for: one that was missed is no reason to be blind for a week."""
 

@@ -15,8 +15,6 @@ from pydantic import BaseModel, Field
 
 from hean.instruments import Perp
 from hean.market.features import (
-    DAY,
-    HOUR,
     annualised,
     first_impulse,
     gate_counts,
@@ -43,9 +41,7 @@ from hean.messages import (
     Wake,
 )
 from hean.tape import Floats, Stream, Tape
-
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
+from hean.units import DAY, HOUR, MINUTE, SECOND
 
 TICKS_KEPT = 1 << 16
 """Trades and quotes remembered: a window with more of them is judged by the newest."""
