@@ -63,7 +63,7 @@ def public_session(endpoint: str | None = None) -> HTTP:
     """
     if endpoint is not None and not _is_address(endpoint):
         raise ConfigError(f"endpoint {endpoint!r} is no address: write http://127.0.0.1:8080 or https://api.bybit.com")
-    # A set without any real code switches pybit's own retrying off; an empty one would mean its defaults.
+    # pybit takes an empty set for its defaults; a code that no answer has switches its retrying off.
     session = HTTP(testnet=False, retry_codes={-1}, max_retries=1, timeout=20, logging_level=logging.CRITICAL)
     if endpoint is not None:
         session.endpoint = endpoint.rstrip("/")
@@ -352,8 +352,8 @@ def _funding_rows(found: Found, entries: list[Mapping[str, str]]) -> pl.DataFram
 
 
 def _found(kind_name: str, instrument: str) -> Found:
-    # Rows of a download are checked like those of a file; the name is what a refusal will say. The venue's own
-    # holes are no sign of bad paging.
+    # Rows of a download are checked like those of a file, and a refusal names this path. Holes are allowed:
+    # they are the venue's own, not a sign of bad paging.
     return Found(Path(f"Bybit's {kind_name} of {instrument}"), Hints(allow_gaps=True))
 
 

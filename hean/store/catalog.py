@@ -119,7 +119,7 @@ class Catalog:
         return _find(files.load(self.root), kind, instrument)
 
     def holds(self, batch: ImportBatch) -> bool:
-        """Whether this very file, under this name, was imported before, and as the same series."""
+        """Whether the same content was imported before, under the same name and as the same series."""
         manifest = files.load(self.root)
         said = (batch.source.name, batch.source.sha256)
         known = (_find(manifest, incoming.kind, incoming.instrument) for incoming in batch.series)
@@ -142,8 +142,8 @@ class Catalog:
     ) -> dict[str, Any]:
         """Describe the data a run is made from, so that a report can name it exactly.
 
-        Gaps are those inside the window; for bars and their kin a window that begins before the
-        data, or ends after it, has a gap there, too.
+        Gaps are those inside the window. Where a window of bars or their kin begins before the data,
+        or ends after it, that is a gap, too.
         """
         series = _required(files.load(self.root), kind, instrument)
         rows = self.read(kind, instrument, start=start, end=end)

@@ -1,7 +1,7 @@
 """The catalog's table of contents: one small file that decides what is there.
 
-Readers believe the manifest alone. Files it does not name do not exist for them, so an import
-that dies half-way leaves nothing behind but files to be swept up by the next writer.
+Readers believe the manifest alone. Files it does not name do not exist for them, so all an
+import that dies half-way leaves behind is files, and the next writer sweeps them up.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """A run of missing stamps: the first, the first that is there again, and how many are missing."""
+    """A run of missing stamps: from the first of them to the next that is there."""
 
     from_ts: int
     to_ts: int

@@ -17,8 +17,8 @@ _LONGEST_FUNDING = 8 * HOUR
 def merge(held: pl.DataFrame, arriving: pl.DataFrame, kind: Kind, *, series: str) -> pl.DataFrame:
     """Join two parts of one series.
 
-    Rows that both have must agree. Ticks have no key of their own, so where their times overlap
-    the two must tell the same events: then what is held stays, and what lies outside is added.
+    Rows that both have must agree. Ticks have no key to compare by: over the time that both cover, both
+    must tell the same events. What is held stays; of what arrives, the rest of the time is added.
 
     Raises:
         DataError: The two contradict each other; it names the first stamp.
@@ -131,8 +131,8 @@ def _contradiction(series: str, ts_event: int, why: str) -> DataError:
 def gaps_of(stamps: np.ndarray, kind: Kind) -> Gaps:
     """Find the stamps that should be there and are not.
 
-    Bars and their kin have a fixed grid. The interval of funding changes in the course of a
-    contract's life, so there a hole is a wait longer than both its neighbours, or than eight hours.
+    Bars and their kin have a fixed grid. Funding has none, since its interval changes in a contract's
+    life: there a wait is a hole if it is longer than both its neighbours, or than eight hours.
     """
     if stamps.size < 2 or (kind.interval is None and kind.shape != "rate"):
         return Gaps()

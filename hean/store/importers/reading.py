@@ -134,9 +134,9 @@ class Found:
         return [field.strip().strip('"') for field in self.first_line.split(",")]
 
     def said_by_path(self, names: Mapping[str, set[str]]) -> str | None:
-        """Return the key whose words occur in the file's name, or else in the nearest directory that has any.
+        """Return the key of which a word stands in the file's name, or else in the nearest directory.
 
-        Where one part of the path has words of two keys it says nothing.
+        A name with words of two keys says nothing, and ends the search.
         """
         for part in reversed(self.path.parts[-_DEEPEST:]):
             words = set(re.split(r"[^a-z0-9]+", part.lower()))
