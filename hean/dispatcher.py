@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Never
 
 from hean.component import says, takes
 from hean.errors import ContractError
@@ -98,7 +98,7 @@ class Dispatcher:
 
     def tell_host(self, host: Host, envelope: Envelope, now: int) -> list[tuple[Node, Envelope]]:
         outward: list[tuple[Node, Envelope]] = []
-        answers: Iterable[Message] = ()
+        answers: Any = ()
         queue = self._queue
         log = self.log
         touched = self.touched
@@ -121,9 +121,7 @@ class Dispatcher:
                         if plan is None:
                             plan = plans[type(message)] = self._plan(host, type(message))
                         if plan.signed and message.strategy != host.node.name:
-                            raise ContractError(
-                                f"{host.node.name} signs a Signal as {message.strategy!r}: say it under config.name"
-                            )
+                            _refuse_name(host, message.strategy)
                         seq += 1
                         answer = Envelope(source, seq, now, trace, cause, message)
                         if log is not None:
@@ -174,6 +172,10 @@ class Dispatcher:
 def _envelope_of(source: str, message: Message, now: int) -> Envelope:
     """What nobody said and no log has: a word of the machinery itself."""
     return Envelope(source=source, seq=0, ts_init=now, trace="", cause="", message=message)
+
+
+def _refuse_name(host: Host, name: str) -> Never:
+    raise ContractError(f"{host.node.name} signs a Signal as {name!r}: let it say config.name")
 
 
 def _must_be_messages(host: Host, message: Message, answers: object, error: BaseException) -> None:

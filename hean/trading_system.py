@@ -5,8 +5,10 @@ import importlib
 import importlib.util
 import re
 import sys
+import traceback
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from hean.component import says, takes
-from hean.errors import ConfigError, ContractError
+from hean.errors import ConfigError, ContractError, HeanError
 from hean.execution.broker import Broker
 from hean.execution.simulated_venue import SimulatedVenue, Tier
 from hean.instruments import Category, Instrument, instrument_id, split_id
@@ -43,6 +45,9 @@ BUILT_IN = {
     "impulse": ("hean.strategies.impulse:ImpulseEngine", "impulse"),
 }
 """The strategies that come with HEAN: where they live, and what their nodes are called by."""
+
+ROLES = ("venue", "portfolio", "broker", "risk")
+"""The nodes of a backtest that are no strategies, each called by its role."""
 
 PAIR_LEG = 0.6
 """Of a pair's share of the equity, what each leg is worth: spot is paid in full, and the perpetual needs its margin too."""
@@ -87,15 +92,13 @@ def load_strategy(use: str) -> tuple[type[Any], str]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"strategy {use!r}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"strategy_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"strategy {file.resolve()}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"strategy {use!r}: {path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # annotations are looked up there
-    try:
+    with _blaming(file, f"strategy {use!r}: {path} cannot be imported"):
         spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError) as error:
-        raise ConfigError(f"strategy {use!r}: {path} cannot be imported: {error}") from error
     strategy = getattr(module, class_name, None)
     if not isinstance(strategy, type):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
@@ -104,15 +107,48 @@ def load_strategy(use: str) -> tuple[type[Any], str]:
     return strategy, re.sub(r"[^a-z0-9]", "", class_name.lower())[:8]
 
 
+@contextmanager
+def _blaming(file: Path | None, what: str) -> Iterator[None]:
+    """Name the line of somebody's file that raised.
+
+    Raises:
+        ConfigError: it did.
+    """
+    try:
+        yield
+    except HeanError:
+        raise
+    except Exception as error:  # a file that is not ours may raise anything
+        where = _line_of(error, file)
+        raise ConfigError(f"{what}: {type(error).__name__}: {_in_one_line(error)}{where}") from error
+
+
+def _line_of(error: Exception, file: Path | None) -> str:
+    """The last line of a file that was at work when something was raised; nothing where none was."""
+    if isinstance(error, SyntaxError) and error.filename is not None and error.lineno is not None:
+        return f" ({Path(error.filename).name}:{error.lineno})"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if file and Path(frame.filename) == file
+    ]
+    return f" ({file.name}:{lines[-1]})" if file is not None and lines else ""
+
+
+def _in_one_line(error: Exception) -> str:
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(said.split()) or "no reason given"
+
+
 def config_model(strategy: type[Any]) -> type[BaseModel]:
     """The settings a strategy is built from: the type of its `config`.
 
     Raises:
-        ConfigError: `__init__` has no parameter `config` of a pydantic model.
+        ConfigError: `__init__` has no parameter `config` of a pydantic model, or that has no field `name`.
     """
     model = typing.get_type_hints(strategy.__init__).get("config")
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise ConfigError(f"{strategy.__name__}.__init__ should take `config`, annotated with a pydantic model")
+    if "name" not in model.model_fields:
+        raise ConfigError(f"{model.__name__} has no field for what the strategy is called: give it `name: str`")
     return model
 
 
@@ -122,14 +158,16 @@ def build_strategies(settings: BacktestSettings) -> list[Strategy]:
     Fields typed `Perp` and `Spot` are filled from the symbol, where the settings do not fill them.
 
     Raises:
-        ConfigError: a strategy or a setting of one is wrong, or two nodes have one name.
+        ConfigError: a strategy or a setting of one is wrong, its file raises something, or two nodes have one name.
     """
     built: list[tuple[StrategySettings, str, Any, tuple[str, ...]]] = []
     for wanted in settings.strategies:
         strategy, word = load_strategy(wanted.use)
-        model = config_model(strategy)
-        _must_be_strategy(strategy)
-        roles = _instrument_fields(model)
+        file = _file_of(strategy)
+        with _blaming(file, f"strategy {wanted.use!r}"):
+            model = config_model(strategy)
+            _must_be_strategy(strategy)
+            roles = _instrument_fields(model)
         if not roles:
             raise ConfigError(f"{model.__name__} names no instrument: give it a field typed Perp or Spot")
         together = any(many for _, many in roles.values())
@@ -139,8 +177,7 @@ def build_strategies(settings: BacktestSettings) -> list[Strategy]:
                 ids = tuple(instrument_id(symbol, category, settings.venue_name) for symbol in symbols)
                 values[name] = ids if many else ids[0]
             base = "" if together else "-" + re.sub(r"(USDT|USDC|USD)$", "", symbols[0])
-            if "name" in model.model_fields:
-                values["name"] = (word + base)[:16]
+            values["name"] = (word + base)[:16]
             values |= wanted.config
             config = validated(model, values, where=f"strategy {wanted.use}")
             instruments = tuple(
@@ -150,13 +187,18 @@ def build_strategies(settings: BacktestSettings) -> list[Strategy]:
                     for instrument in (getattr(config, name) if many else (getattr(config, name),))
                 )
             )
-            built.append((wanted, getattr(config, "name", (word + base)[:16]), strategy(config), instruments))
+            with _blaming(file, f"strategy {wanted.use!r}: {strategy.__name__} cannot be built"):
+                component = strategy(config=config)
+            _must_be_component(component)
+            built.append((wanted, config.name, component, instruments))
     names = [name for _, name, _, _ in built]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two strategies are called {name}: set config.name of one")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,16}", name):
             raise ConfigError(f"strategy name {name!r}: at most 16 letters, digits, - and _")
+        if name in ROLES:
+            raise ConfigError(f"strategy name {name!r} is taken by a part of HEAN: set config.name")
     shares = _shares([wanted for wanted, _, _, _ in built])
     return [
         Strategy(name, component, wanted, instruments, share)
@@ -173,6 +215,23 @@ def _must_be_strategy(strategy: type[Any]) -> None:
         raise ConfigError(
             f"{strategy.__name__}.handle should take an observation, such as Bar, and return Iterator[Signal]"
         )
+
+
+def _must_be_component(component: Any) -> None:
+    """What a signature cannot show: the parts that everybody else asks for."""
+    name = type(component).__name__
+    if not hasattr(component, "config"):
+        raise ConfigError(f"{name} keeps no config: let __init__ say `self.config = config`")
+    if not isinstance(getattr(component, "state", None), Struct):
+        raise ConfigError(f"{name} has no state: let __init__ set `self.state` to a msgspec Struct of all that changes")
+    if not callable(getattr(component, "wake_at", None)):
+        raise ConfigError(f"{name} has no method `wake_at(self) -> int | None`: let it return None if it never waits")
+
+
+def _file_of(strategy: type[Any]) -> Path | None:
+    module = sys.modules.get(strategy.__module__)
+    file = getattr(module, "__file__", None)
+    return None if file is None else Path(file)
 
 
 def _instrument_fields(model: type[BaseModel]) -> dict[str, tuple[Category, bool]]:

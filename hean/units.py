@@ -34,3 +34,9 @@ def parse_time(text: str) -> int:
     if not _EPOCH <= when < _LAST:
         raise ValueError(f"{text!r} lies outside 1970 .. 2262")
     return (when - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+
+def minute(ts: int) -> str:
+    """Write an instant as a sentence has it: to the minute, or to the second where that says more."""
+    text = utc(ts // SECOND * SECOND).removesuffix("Z").replace("T", " ")
+    return text.removesuffix(":00") if text.endswith(":00") else text

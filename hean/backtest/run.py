@@ -1,8 +1,12 @@
 """A backtest: settings and a catalog in, a result one can believe out."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal, localcontext
+from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from hean.messages import (
     InterestCharged,
     KillSwitchTripped,
     MarkPrice,
+    Message,
     NodeStarted,
     OrderCanceled,
     OrderExpired,
@@ -43,9 +48,8 @@ from hean.settings import BacktestSettings
 from hean.store.catalog import Catalog
 from hean.tape import Floats, Ints
 from hean.trading_system import Strategy, build, build_strategies
+from hean.units import MINUTE, YEAR, minute
 
-MINUTE = 60_000_000_000
-YEAR = 365 * 86_400_000_000_000
 STARTED = "started"
 """What risk says of the beginning of a run: no news."""
 
@@ -110,15 +114,59 @@ def play(
     log: list[Envelope] = []
     player = Player(Dispatcher(topology, components, log=log.append), topology, tape, stepping=stepping)
     first = tape.after(market.ts_start - 1)
-    player.warm_up(first)
-    player.tell("portfolio", NodeStarted("portfolio"), market.ts_start)
-    player.tell("risk", StartTrading(), market.ts_start, seq=1)
-    for part in range(1, STRETCH + 1):
-        stop = first + (tape.size - first) * part // STRETCH
-        # Never in the midst of an instant: its wakes come after all of its rows.
-        player.play(tape.after(tape.ts_at(stop - 1)) if stop > first else stop)
-        progress(part / STRETCH)
+    with _named(strategies):
+        player.warm_up(first)
+        player.tell("portfolio", NodeStarted("portfolio"), market.ts_start)
+        player.tell("risk", StartTrading(), market.ts_start, seq=1)
+        for part in range(1, STRETCH + 1):
+            stop = first + (tape.size - first) * part // STRETCH
+            # Never in the midst of an instant: its wakes come after all of its rows.
+            player.play(tape.after(tape.ts_at(stop - 1)) if stop > first else stop)
+            progress(part / STRETCH)
     return Played(player, components, log)
+
+
+@contextmanager
+def _named(strategies: Sequence[Strategy]) -> Iterator[None]:
+    """Give what a strategy raises the name of the strategy; what anything else raises is a bug of ours, and passes.
+
+    Raises:
+        HeanError: a strategy raised something; the text says where, in what and when.
+    """
+    try:
+        yield
+    except HeanError:
+        raise
+    except Exception as error:  # a strategy may be anybody's, and raise anything
+        for strategy in strategies:
+            where = _where(error.__traceback__, strategy.component)
+            if where:
+                said = " ".join(str(error).split())
+                raised = f"{type(error).__name__}: {said}" if said else type(error).__name__
+                raise HeanError(f"{strategy.name} raised {raised} {where}") from error
+        raise
+
+
+def _where(trace: TracebackType | None, component: Any) -> str:
+    """In which method of a component something was raised, at what time and in which line; empty for another's.
+
+    A method of the component is known by its first argument; `handle` has the message and the time as the next two.
+    """
+    method = file = ""
+    line = 0
+    for frame, at in walk_tb(trace):
+        code = frame.f_code
+        arguments = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
+        if not method and arguments and arguments[0] is component:
+            file, method = code.co_filename, code.co_name
+            match arguments[1:]:
+                case [Message() as message, int(now)]:
+                    method += f"({type(message).__name__}) at {minute(now)} UTC"
+                case _:
+                    method += "()"
+        if method and code.co_filename == file:
+            line = at
+    return f"in {method} ({Path(file).name}:{line})" if method else ""
 
 
 def summarise(
@@ -137,20 +185,8 @@ def summarise(
         raise HeanError(
             f"the parts of the profit add up to {total.net}, and the equity changed by {equity - settings.capital}"
         )
-    results = tuple(
-        StrategyResult(
-            name=strategy.name,
-            instruments=strategy.instruments,
-            config=strategy.component.config.model_dump(mode="json"),
-            pnl=_pnl(profits.get(strategy.name, Profit())),
-            funnel=_funnel(strategy, market, log),
-            notes=(
-                *getattr(strategy.component, "notes", _nothing)(tape),
-                *(note for names, note in market.notes if set(names) & set(strategy.instruments)),
-            ),
-        )
-        for strategy in strategies
-    )
+    with _named(strategies):
+        results = tuple(_result_of(strategy, market, log, profits) for strategy in strategies)
     return RunResult(
         ts_start=market.ts_start,
         ts_end=market.ts_end,
@@ -173,6 +209,20 @@ def summarise(
         result_hash=result_hash(log, dumped, market.data),
         tape=tape,
         log=tuple(log),
+    )
+
+
+def _result_of(
+    strategy: Strategy, market: Market, log: Sequence[Envelope], profits: Mapping[str, Profit]
+) -> StrategyResult:
+    own = getattr(strategy.component, "notes", _nothing)(market.tape)
+    return StrategyResult(
+        name=strategy.name,
+        instruments=strategy.instruments,
+        config=strategy.component.config.model_dump(mode="json"),
+        pnl=_pnl(profits.get(strategy.name, Profit())),
+        funnel=_funnel(strategy, market, log),
+        notes=(*own, *(note.text for note in market.notes if set(note.about) & set(strategy.instruments))),
     )
 
 
@@ -263,7 +313,10 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
     rows = 0
     for stream in market.tape.streams:
         if stream.instrument in strategy.instruments and stream.kind in strategy.watches_kinds:
-            rows += len(stream) - int(np.searchsorted(stream.ts, market.ts_start))
+            # A candle that closes as trading begins was before it.
+            rows += len(stream) - int(
+                np.searchsorted(stream.ts, market.ts_start, side="right" if stream.interval else "left")
+            )
     return Funnel(
         rows=rows,
         signals=signals,
@@ -337,12 +390,18 @@ def _benchmarks(settings: BacktestSettings, market: Market) -> tuple[Benchmark, 
 
 
 def _pnl(profit: Profit) -> Pnl:
-    return Pnl(profit.price, profit.basis, profit.funding, profit.fees, profit.slippage, profit.interest)
+    return Pnl(
+        price=profit.price,
+        basis=profit.basis,
+        funding=profit.funding,
+        fees=profit.fees,
+        slippage=profit.slippage,
+        interest=profit.interest,
+    )
 
 
 def _total(parts: Sequence[Pnl]) -> Pnl:
-    sums = [sum((getattr(part, name) for part in parts), Decimal(0)) for name in Pnl.__struct_fields__]
-    return Pnl(*sums)
+    return Pnl(**{name: sum((getattr(part, name) for part in parts), Decimal(0)) for name in Pnl.__struct_fields__})
 
 
 def _nothing(*_: object) -> tuple[Any, ...]:
