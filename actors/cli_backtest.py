@@ -1,12 +1,18 @@
 # ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults
 """`hean backtest`: a strategy, symbols and a period in; figures and a report out."""
 
+import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from actors.console import people, saying_errors
+
+if TYPE_CHECKING:
+    from hean.settings import BacktestSettings
 
 
 def backtest(
@@ -23,22 +29,33 @@ def backtest(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--start", help="First day or instant of trading, UTC [default: where the data begins]."),
+        typer.Option(
+            "--start",
+            help="First day or instant of trading, UTC [default: with no --end either, of the longest unbroken record].",
+        ),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option("--end", help="Day or instant trading ends before, UTC [default: where the data ends]."),
+        typer.Option(
+            "--end", help="Day or instant trading ends before, UTC [default: where the record ends, or breaks off]."
+        ),
     ] = None,
     capital: Annotated[str | None, typer.Option("--capital", help="USDT to begin with [default: 10000].")] = None,
     venue: Annotated[
         str | None, typer.Option("--venue", help="Whose market: BYBIT, BINANCE or SYNTHETIC [default: BYBIT].")
     ] = None,
     interval: Annotated[
-        str | None, typer.Option("--interval", help="Length of the candles, such as 5m [default: the finest there is].")
+        str | None,
+        typer.Option(
+            "--interval", help="Length of the candles, such as 5m [default: the finest recorded for the whole period]."
+        ),
     ] = None,
     tier: Annotated[
         str | None,
-        typer.Option("--tier", help="What orders fill against: bars, trades or book [default: by strategy]."),
+        typer.Option(
+            "--tier",
+            help="What orders fill against: bars, trades or book [default: bars if the strategy watches them].",
+        ),
     ] = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML file with any of the settings.")
@@ -73,13 +90,11 @@ def backtest(
       hean backtest -s my_strategy.py:MyStrategy --symbols SOLUSDT --capital 5000
     """
     with saying_errors(as_json=as_json):
-        from hean.settings import BacktestSettings, assign, read_toml, validated
+        from hean.settings import BacktestSettings, assign, read_toml, strategies_in, validated
 
         tree: dict[str, Any] = read_toml(settings_file) if settings_file is not None else {}
         options = {
-            "symbols": None
-            if symbols is None
-            else [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()],
+            "symbols": symbols,
             "start": start,
             "end": end,
             "capital": capital,
@@ -93,15 +108,37 @@ def backtest(
             tree["strategies"] = [{"use": use} for use in strategy]
         own = [one.removeprefix("strategy.") for one in assignments or () if one.startswith("strategy.")]
         assign(tree, [one for one in assignments or () if not one.startswith("strategy.")])
-        for chosen in tree.get("strategies", ()):
-            assign(chosen.setdefault("config", {}), own)
+        for chosen in strategies_in(tree):
+            assign(chosen["config"], own)
             if notional is not None:
                 chosen["sizing"] = {"kind": "fixed", "notional": notional}
         settings = validated(BacktestSettings, tree)
+        if not no_report:
+            _must_be_writable(report if report is not None else _REPORTS / "report.html")
         _run(settings, catalog, report=report, write=not no_report, as_json=as_json)
 
 
-def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool, as_json: bool) -> None:
+_REPORTS = Path("runs")
+
+
+def _must_be_writable(report: Path) -> None:
+    """Say before a run, not after it, that its report has no place.
+
+    Raises:
+        ConfigError: the file cannot be written, or its directory cannot be made.
+    """
+    from hean.errors import ConfigError
+
+    if report.is_dir():
+        raise ConfigError(f"--report {report} is a directory: name a file in it, such as {report / 'report.html'}")
+    there = next(path for path in (report, *report.absolute().parents) if path.exists())
+    if there != report and not there.is_dir():
+        raise ConfigError(f"--report {report}: {there} is not a directory")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"--report {report}: {there} may not be written to; name another place, or say --no-report")
+
+
+def _run(settings: "BacktestSettings", catalog: Path, *, report: Path | None, write: bool, as_json: bool) -> None:
     import time
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -110,13 +147,13 @@ def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool,
     from hean.backtest.run import run_backtest
     from hean.store.catalog import Catalog
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=people(), transient=True
-    ) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    # Standard output is for the result: what a strategy prints is for people.
+    with Progress(*columns, console=people(), transient=True) as bar, redirect_stdout(sys.stderr):
         task = bar.add_task("playing the tape", total=1.0)
         result = run_backtest(
             settings,
-            Catalog(catalog_path),
+            Catalog(catalog),
             clock=time.perf_counter,
             progress=lambda done: bar.update(task, completed=done),
         )
@@ -124,7 +161,7 @@ def _run(settings: Any, catalog_path: Path, *, report: Path | None, write: bool,
     if write:
         from hean.backtest.html import render
 
-        where = report if report is not None else Path("runs") / f"{result.result_hash[:16]}.html"
+        where = report if report is not None else _REPORTS / f"{result.result_hash[:16]}.html"
         where.parent.mkdir(parents=True, exist_ok=True)
         where.write_text(render(result), encoding="utf-8")
     if as_json:
