@@ -63,7 +63,7 @@ def backtest(
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="One setting: strategy.z_enter=4, risk.trade_risk=0.02, venue.fee_tier=vip1. Repeat it."
+            "--set", help="One setting: strategy.trigger=4, risk.trade_risk=0.02, venue.fee_tier=vip1. Repeat it."
         ),
     ] = None,
     notional: Annotated[

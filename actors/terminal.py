@@ -1,5 +1,6 @@
 """A backtest's result on a terminal: what one looks at first."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hean.backtest.kernels import Interval
-from hean.backtest.report import PARTS, utc
+from hean.backtest.report import PARTS
 from hean.backtest.summary import Figures, figures, refusals
+from hean.units import minute
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 UNKNOWN = Text("unknown", style="dim italic")
 _RULES = 8
 _EVENTS = 12
+_ENDLESS = 10_000
 
 
 def print_summary(result: "RunResult", console: "Console") -> None:
@@ -28,21 +31,26 @@ def print_summary(result: "RunResult", console: "Console") -> None:
         console.print(
             Text(" SYNTHETIC DATA: made up, and says nothing about a real market ", style="bold black on yellow")
         )
+    console.print(Text(names, style="bold"))
     console.print(
-        Text.assemble(
-            (names, "bold"), f"  {_day(result.ts_start)} to {_day(result.ts_end)} UTC  capital {result.capital:,.2f}"
-        )
+        f"{minute(result.ts_start)} to {minute(result.ts_end)} UTC, capital {result.capital:,.2f}", highlight=False
     )
-    for table in (_figures(result, found), _profit(result), _comparison(result), _funnel(result)):
+    for fitting in (
+        _fitting(console, _figures(result, found, abreast=True), lambda: _figures(result, found, abreast=False)),
+        *(
+            _fitting(console, rows.wide(), rows.tall)
+            for rows in (_profit(result), _comparison(result), _funnel(result))
+        ),
+    ):
         console.print()
-        console.print(table)
+        console.print(fitting)
     refused = refusals(result)
     if refused:
         said = [f"{rule} {count:,}" for rule, count in refused.items()]
         more = [f"and {len(said) - _RULES} rules more"] if len(said) > _RULES else []
         console.print(Text("refused by: " + ", ".join([*said[:_RULES], *more])))
     for event in result.events[:_EVENTS]:
-        console.print(Text(f"{utc(event.ts)}  {event.text}", style="yellow"))
+        console.print(Text(f"{minute(event.ts)}  {event.text}", style="yellow"))
     if len(result.events) > _EVENTS:
         console.print(Text(f"and {len(result.events) - _EVENTS:,} events more: see the report", style="yellow"))
     for note in dict.fromkeys(note for strategy in result.strategies for note in strategy.notes):
@@ -53,7 +61,43 @@ def print_summary(result: "RunResult", console: "Console") -> None:
     )
 
 
-def _figures(result: "RunResult", found: Figures) -> Table:
+class _Rows:
+    """A table before it is known how wide it may be: a name and figures in each row."""
+
+    def __init__(self, *heads: str) -> None:
+        self.heads = heads
+        self.rows: list[tuple[str, tuple[Text, ...]]] = []
+
+    def add(self, name: str, *cells: Text) -> None:
+        self.rows.append((name, cells))
+
+    def wide(self) -> Table:
+        """One line to a row, under the heads."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        for place, head in enumerate(self.heads):
+            table.add_column(head, justify="right" if place else "left", no_wrap=True)
+        for name, cells in self.rows:
+            table.add_row(Text(name), *cells)
+        return table
+
+    def tall(self) -> Table:
+        """One line to a figure: nothing is cut where the lines are short."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column()
+        table.add_column(justify="right", no_wrap=True)
+        for name, cells in self.rows:
+            table.add_row(Text(name, style="bold"), "")
+            for head, cell in zip(self.heads[1:], cells, strict=True):
+                table.add_row(Text(f"  {head}", style="dim"), cell)
+        return table
+
+
+def _fitting(console: "Console", wide: Table, tall: Callable[[], Table]) -> Table:
+    wanted = console.measure(wide, options=console.options.update(max_width=_ENDLESS)).maximum
+    return wide if wanted <= console.width else tall()
+
+
+def _figures(result: "RunResult", found: Figures, *, abreast: bool) -> Table:
     sharpe, hits = found.sharpe, found.hit_rate
     left = (
         ("net P&L", _signed(result.pnl.net)),
@@ -74,45 +118,41 @@ def _figures(result: "RunResult", found: Figures) -> Table:
         ("fills", UNKNOWN if found.fills is None else Text(f"{found.fills:,}")),
     )
     table = Table.grid(padding=(0, 2))
-    for style in ("dim", "", "dim", ""):
+    for style in ("dim", "", "dim", "") if abreast else ("dim", ""):
         table.add_column(style=style, no_wrap=True)
-    for (name, figure), (other, beside) in zip(left, right, strict=True):
-        table.add_row(name, figure, other, beside)
+    if abreast:
+        for (name, figure), (other, beside) in zip(left, right, strict=True):
+            table.add_row(name, figure, other, beside)
+    else:
+        for name, figure in (*left, *right):
+            table.add_row(name, figure)
     return table
 
 
-def _profit(result: "RunResult") -> Table:
+def _profit(result: "RunResult") -> _Rows:
     """The parts of the profit, in all and by strategy."""
-    table = _table("", *PARTS, "net")
-    rows = [(strategy.name, strategy.pnl) for strategy in result.strategies] if len(result.strategies) > 1 else []
-    for name, pnl in [*rows, ("all" if rows else "profit from", result.pnl)]:
-        table.add_row(Text(name), *(_signed(getattr(pnl, part)) for part in PARTS), _signed(pnl.net))
+    table = _Rows("", *PARTS, "net")
+    each = [(strategy.name, strategy.pnl) for strategy in result.strategies] if len(result.strategies) > 1 else []
+    for name, pnl in [*each, ("all" if each else "profit from", result.pnl)]:
+        table.add(name, *(_signed(getattr(pnl, part)) for part in PARTS), _signed(pnl.net))
     return table
 
 
-def _comparison(result: "RunResult") -> Table:
-    table = _table("instead", "net P&L", "this run made more by")
+def _comparison(result: "RunResult") -> _Rows:
+    table = _Rows("instead", "net P&L", "this run made more by")
     for each in result.benchmarks:
-        table.add_row(Text(each.name), _signed(each.net_pnl), _signed(result.pnl.net - each.net_pnl))
+        table.add(each.name, _signed(each.net_pnl), _signed(result.pnl.net - each.net_pnl))
     if not result.benchmarks:
-        table.add_row(Text("nothing to compare with"), UNKNOWN, UNKNOWN)
+        table.add("nothing to compare with", UNKNOWN, UNKNOWN)
     return table
 
 
-def _funnel(result: "RunResult") -> Table:
-    table = _table("", "rows", "signals", "refused", "orders", "fills")
+def _funnel(result: "RunResult") -> _Rows:
+    table = _Rows("", "rows", "signals", "refused", "orders", "fills")
     for strategy in result.strategies:
         of = strategy.funnel
         counts = (of.rows, of.signals, sum(of.refused.values()), of.orders, of.fills)
-        table.add_row(Text(strategy.name), *(Text(f"{count:,}") for count in counts))
-    return table
-
-
-def _table(first: str, *rest: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column(first)
-    for name in rest:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add(strategy.name, *(Text(f"{count:,}") for count in counts))
     return table
 
 
@@ -133,7 +173,3 @@ def _ratio(ratio: float | None, beside: str = "") -> Text:
 
 def _range(interval: Interval | None, form: str) -> str:
     return "" if interval is None else f" ({interval.low:{form}} to {interval.high:{form}})"
-
-
-def _day(ts: int) -> str:
-    return utc(ts // 60_000_000_000 * 60_000_000_000).replace("T", " ").removesuffix(":00Z")

@@ -414,12 +414,11 @@ def _short_of_history(strategy: Strategy, history: Mapping[str, int]) -> list[No
     if has >= wanted:
         return []
     unit, word = next((unit, word) for unit, word in _UNITS if wanted >= unit or unit == SECOND)
-    amount = f"has {_short(has / unit)} of prices" if has else "has no prices of then"
-    return [
-        Note(
-            strategy.instruments, f"{strategy.name} wants {_short(wanted / unit)} {word} before the start and {amount}"
-        )
-    ]
+    part = _short(has / unit) if has else "none"
+    text = (
+        f"{strategy.name} wants {_short(wanted / unit)} {word} before the start; prices are recorded for {part} of them"
+    )
+    return [Note(strategy.instruments, text)]
 
 
 _UNITS = ((DAY, "days"), (HOUR, "hours"), (MINUTE, "minutes"), (SECOND, "seconds"))

@@ -137,8 +137,8 @@ def test_what_was_asked_for_and_is_not_recorded_is_said(shelf):
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        ("2025-06-01", "impulse-BTC wants 9 days before the start and has no prices of then"),
-        ("2025-06-03T03:00", "impulse-BTC wants 9 days before the start and has 2.1 of prices"),
+        ("2025-06-01", "impulse-BTC wants 9 days before the start; prices are recorded for none of them"),
+        ("2025-06-03T03:00", "impulse-BTC wants 9 days before the start; prices are recorded for 2.1 of them"),
         ("2025-06-10", ""),
     ],
 )
@@ -151,7 +151,7 @@ def test_nobody_is_warmed_up_across_a_long_hole(shelf):
     shelf.put("bar-1m", PERP, (0, 5), (8, 20))
     market = shelf.load(start="2025-06-10")
     assert market.tape.first_ts >= START + 8 * DAY
-    assert notes(market, "wants 9 days before the start and has 1 of prices")
+    assert notes(market, "for 1 of them")
 
 
 def test_a_mark_that_ends_midway_is_not_all_a_position_is_valued_at(shelf):

@@ -38,3 +38,23 @@ def test_names_are_not_read_as_markup():
     named = msgspec.structs.replace(run.strategies[0], name="[red]odd[/]", notes=("[link]",))
 
     assert "[red]odd[/]" in printed(msgspec.structs.replace(run, strategies=(named,)))
+
+
+@pytest.mark.parametrize("width", [40, 55, 69, 80, 120])
+@pytest.mark.parametrize("run", [impulse_run, carry_run])
+def test_no_width_cuts_a_figure(run, width):
+    of = run()
+    text = printed(of, width=width)
+
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    for strategy in of.strategies:
+        for part in ("price", "fees", "slippage", "net"):
+            assert f"{getattr(strategy.pnl, part):+,.2f}".replace("+0.00", "0.00") in text
+    assert f"{of.equity_final:,.2f}" in text
+    lines = [line for line in text.splitlines() if of.result_hash not in line]
+    assert max(len(line.rstrip()) for line in lines) <= width
+
+
+def test_a_short_line_has_one_figure():
+    line = next(line for line in printed(impulse_run(), width=50).splitlines() if "round trips" in line)
+    assert line.split()[:2] == ["round", "trips"]
