@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from hean.backtest.candles import candles, packed, thinned, varints, zigzag
+from hean.backtest.candles import Candles, candles, packed, thinned, varints, zigzag
 from hean.backtest.kernels import Interval
-from hean.backtest.report import PARTS, plain, utc
+from hean.backtest.report import PARTS, plain
 from hean.backtest.result import Funnel, Pnl, RoundTrip, RunResult, StrategyResult
 from hean.backtest.summary import Figures, figures, refusals
 from hean.errors import ConfigError
 from hean.instruments import Category, split_id
-from hean.messages import OrderFilled, SignalRefused
+from hean.messages import Bar, MarkPrice, OrderFilled, Quote, SignalRefused, Trade
+from hean.units import SECOND, minute
 
 MOST_CANDLES = 100_000
 """Candles carried by one page, over all its instruments: what a browser zooms without a pause."""
@@ -39,6 +40,7 @@ MOST_LISTED = 500
 
 _RANGES = (("1 y", 365), ("3 m", 91), ("1 m", 30), ("1 w", 7), ("1 d", 1))
 _DAY_S = 86_400
+_WORDS = {Trade: "trades", Quote: "quotes", MarkPrice: "marks"}
 _OTHER = {"long": "short", "short": "long"}
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "&ndash;"
@@ -102,8 +104,8 @@ def _chart(result: RunResult, trips: Sequence[RoundTrip], names: Sequence[str]) 
                 "label": _label(name),
                 "candles": None if found is None else packed(found),
                 "step": step,
-                "made": "" if found is None else f"{found.recorded:,} rows",
-                "joined": "" if found is None or found.recorded == found.ts.size else _span(found.step),
+                "recorded": "" if found is None else _recorded(result, name, found),
+                "joined": found is not None and found.recorded > found.ts.size,
                 "fills": [] if name in firsts else _fills(result, name),
             }
         )
@@ -135,6 +137,14 @@ def _chart(result: RunResult, trips: Sequence[RoundTrip], names: Sequence[str]) 
             for number, trip in drawn
         ],
     }
+
+
+def _recorded(result: RunResult, name: str, found: Candles) -> str:
+    """What candles were made of, in words: 40,320 recorded of 1 min, 1,204 trades."""
+    if found.source is Bar:
+        stream = result.tape.stream(Bar, name)
+        return f"{found.recorded:,} recorded of {_span(stream.interval)}" if stream is not None else ""
+    return f"{found.recorded:,} {_WORDS[found.source]}"
 
 
 def _curve(result: RunResult) -> dict[str, Any]:
@@ -193,7 +203,7 @@ def _header(result: RunResult, what: str, which: str) -> str:
     )
     return (
         f'<header><div class="eyebrow">HEAN backtest</div><h1>{escape(what)} on {escape(which)}</h1>'
-        f'<div class="lede"><b>{_minute(result.ts_start)}</b> to <b>{_minute(result.ts_end)}</b> UTC '
+        f'<div class="lede"><b>{minute(result.ts_start)}</b> to <b>{minute(result.ts_end)}</b> UTC '
         f"({days:,.1f} days), capital <b>{_money(result.capital)}</b>, "
         f"result <code>{escape(result.result_hash[:12])}</code></div>{stamp}</header>"
     )
@@ -210,7 +220,7 @@ def _tiles(result: RunResult, found: Figures) -> str:
         (
             "Deepest drawdown",
             _percent(None if found.max_drawdown is None else -found.max_drawdown),
-            "" if found.drawdown_to is None else f"to {_minute(found.drawdown_to)}",
+            "" if found.drawdown_to is None else f"to {minute(found.drawdown_to)}",
         ),
         (
             "Sharpe, a year",
@@ -270,23 +280,28 @@ def _prices(chart: Mapping[str, Any], trips: Sequence[RoundTrip]) -> str:
     if not instruments:
         return ""
     tabs = "".join(
-        f'<button role="tab" data-tab="{index}" aria-selected="false">{escape(one["label"])}</button>'
+        f'<button role="tab" data-tab="{index}" aria-selected="false" title="{escape(_made(one))}">'
+        f"{escape(one['label'])}</button>"
         for index, one in enumerate(instruments)
     )
     drawn = len(chart["trips"])
     some = f"; the newest {drawn:,} of {len(trips):,} trips are drawn" if drawn < len(trips) else ""
-    joined = "; ".join(
-        f"{one['label']}: {one['made']} joined to candles of {one['joined']}" for one in instruments if one["joined"]
-    )
     return (
         '<section id="price"><div class="head"><h2>Price and trades</h2><span class="hint"><span class="candles"></span>'
-        f'{some}{"; " if joined else ""}{escape(joined)}</span><div class="tools" role="tablist">{tabs}</div></div>'
+        f'{some}</span><div class="tools" role="tablist">{tabs}</div></div>'
         '<div class="readout"></div>'
         '<div class="chart"><canvas id="price-canvas" height="380" role="img" aria-label="price and trades"></canvas></div>'
         '<div class="chart" id="basis"><canvas id="basis-canvas" height="120" role="img" aria-label="basis"></canvas></div>'
         '<div class="legend"><span>▲ long ▼ short entry, ○ exit</span><span class="gain">gained</span>'
         '<span class="loss">lost</span><span>hollow candle: rose; full: fell</span></div></section>'
     )
+
+
+def _made(one: Mapping[str, Any]) -> str:
+    """What the page carries of an instrument: said where one points at its name."""
+    if not one["recorded"]:
+        return "no prices of it are on the tape"
+    return f"{one['recorded']}" + (f", carried as candles of {_span(one['step'] * SECOND)}" if one["joined"] else "")
 
 
 def _sources(result: RunResult) -> str:
@@ -377,7 +392,7 @@ def _measures(result: RunResult, found: Figures) -> str:
             _percent(found.max_drawdown),
             ""
             if found.drawdown_from is None or found.drawdown_to is None
-            else f"{_minute(found.drawdown_from)} to {_minute(found.drawdown_to)}",
+            else f"{minute(found.drawdown_from)} to {minute(found.drawdown_to)}",
         ),
         (
             "Sharpe a year",
@@ -488,12 +503,12 @@ def _trip_row(number: int, trip: RoundTrip, *, several: bool) -> str:
     cells = (
         (f"{number}", "n", number),
         *(((escape(trip.strategy), "", None),) if several else ()),
-        (" / ".join(escape(_label(name)) for name in trip.instruments), "t", None),
+        (escape(_labels(trip.instruments)), "t", None),
         (escape(trip.side) + (f" / {_OTHER.get(trip.side, _DASH)}" if len(trip.instruments) > 1 else ""), "", None),
         (_plain_number(trip.quantity), "n", trip.quantity),
-        (_minute(trip.ts_open), "t", trip.ts_open),
+        (minute(trip.ts_open), "t", trip.ts_open),
         (
-            '<span class="soft">open</span>' if trip.ts_close is None else _minute(trip.ts_close),
+            '<span class="soft">open</span>' if trip.ts_close is None else minute(trip.ts_close),
             "t",
             trip.ts_close or "",
         ),
@@ -526,7 +541,7 @@ def _refused(result: RunResult) -> str:
     for rule, count in counted.items():
         ts, refusal = latest.get(rule, (None, None))
         rows.append(
-            f'<tr><td>{escape(rule)}</td><td class="n">{count:,}</td><td class="t">{_DASH if ts is None else _minute(ts)}</td>'
+            f'<tr><td>{escape(rule)}</td><td class="n">{count:,}</td><td class="t">{_DASH if ts is None else minute(ts)}</td>'
             + (
                 f"<td>{escape(_label(refusal.instrument))}</td><td>{escape(refusal.measured)}</td><td>{escape(refusal.limit)}</td></tr>"
                 if refusal is not None
@@ -549,7 +564,7 @@ def _events(result: RunResult) -> str:
     listed = result.events[-MOST_LISTED:]
     left = len(result.events) - len(listed)
     hint = f'<span class="hint">the last {len(listed):,} of {len(result.events):,}</span>' if left else ""
-    rows = "".join(f'<tr><td class="t">{_minute(event.ts)}</td><td>{escape(event.text)}</td></tr>' for event in listed)
+    rows = "".join(f'<tr><td class="t">{minute(event.ts)}</td><td>{escape(event.text)}</td></tr>' for event in listed)
     return (
         f'<section id="events"><div class="head"><h2>What befell it</h2>{hint}</div><div class="wide"><table><thead><tr>'
         f"<th>UTC</th><th>what</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
@@ -621,12 +636,12 @@ def _series(data: Mapping[str, object]) -> str:
         first, last, gaps = of.get("first_ts"), of.get("last_ts"), of.get("gaps") or {}
         sums = [f"{source['sha256']}  {source['name']} ({source['importer']})" for source in of.get("sources", ())]
         sums += [f"{sha}  {file}" for file, sha in of.get("partitions", {}).items()]
-        listed = [f"{_minute(gap[0])} to {_minute(gap[1])}: {gap[2]:,} missing" for gap in gaps.get("listed", ())]
+        listed = [f"{minute(gap[0])} to {minute(gap[1])}: {gap[2]:,} missing" for gap in gaps.get("listed", ())]
         missing = f"{gaps['missing']:,} in {gaps['holes']:,}" if gaps.get("holes") else "none"
         rows.append(
             f"<tr><td>{escape(name)}{' <b>made up</b>' if of.get('synthetic') else ''}</td>"
             f'<td class="n">{_count(of.get("rows"))}</td>'
-            f'<td class="t">{_DASH if first is None else _minute(first)}</td><td class="t">{_DASH if last is None else _minute(last)}</td>'
+            f'<td class="t">{_DASH if first is None else minute(first)}</td><td class="t">{_DASH if last is None else minute(last)}</td>'
             f"<td>{missing if 'gaps' in of else _unknown()}{_folded(listed, 'which')}</td>"
             f"<td>{_folded(sums, f'{len(sums)} sums', mono=True) or _unknown()}</td></tr>"
         )
@@ -721,14 +736,9 @@ def _span(ns: int) -> str:
     return f"{seconds:.3g} s"
 
 
-def _minute(ts: int) -> str:
-    """An instant to the minute, or to the second where that says more."""
-    text = utc(ts // 1_000_000_000 * 1_000_000_000).removesuffix("Z").replace("T", " ")
-    return text.removesuffix(":00") if text.endswith(":00") else text
-
-
 def _price(price: Decimal) -> str:
-    text = f"{price:,f}"
+    """A price to eight figures: the mean of several fills has no last digit."""
+    text = f"{round(price, max(0, 7 - price.adjusted())):,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -765,6 +775,13 @@ def _symbol(name: str) -> str:
 def _label(name: str) -> str:
     symbol, category = _split(name)
     return symbol if category is None else f"{symbol} {category.lower()}"
+
+
+def _labels(names: Sequence[str]) -> str:
+    """BTCUSDT linear / spot: the symbol once, where it is the same."""
+    first, *rest = [_label(name) for name in names]
+    symbol = first.split(" ")[0]
+    return " / ".join([first, *(label.removeprefix(f"{symbol} ") for label in rest)])
 
 
 def _asset(name: str) -> str:

@@ -310,13 +310,12 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
             elif kind in {OrderCanceled, OrderExpired, OrderRejected}:
                 word = kind.__name__.removeprefix("Order").lower()
                 ended[f"{word}: {_in_short(message.reason)}"] += 1  # type: ignore[attr-defined]
+    # A candle that closes as trading begins is of the time before.
+    since = market.ts_start + 1
     rows = 0
     for stream in market.tape.streams:
         if stream.instrument in strategy.instruments and stream.kind in strategy.watches_kinds:
-            # A candle that closes as trading begins was before it.
-            rows += len(stream) - int(
-                np.searchsorted(stream.ts, market.ts_start, side="right" if stream.interval else "left")
-            )
+            rows += len(stream) - int(np.searchsorted(stream.ts, since))
     return Funnel(
         rows=rows,
         signals=signals,
@@ -324,7 +323,7 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
         orders=orders,
         ended=dict(sorted(ended.items())),
         fills=fills,
-        gates=tuple(getattr(strategy.component, "gates", _nothing)(market.tape, market.ts_start)),
+        gates=tuple(getattr(strategy.component, "gates", _nothing)(market.tape, since)),
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hean.backtest.market import load_market
-from hean.backtest.run import play
+from hean.backtest.run import play, summarise
 from hean.errors import ConfigError, HeanError
 from hean.settings import BacktestSettings
 from hean.store.catalog import Catalog
@@ -188,3 +188,11 @@ def test_a_bug_of_the_house_is_not_blamed_on_a_strategy(file, catalog, monkeypat
     monkeypatch.setattr("hean.backtest.player.Player.warm_up", lambda *_: {}["ours"])
     with pytest.raises(KeyError, match="ours"):
         play(settings(file), strategies, market)
+
+
+def test_the_rows_of_the_funnel_are_those_after_the_start(file, catalog):
+    strategies = built(file)
+    run = settings(file, start="2025-06-01T12:00", end="2025-06-02")
+    market = load_market(run, strategies, catalog)
+    result = summarise(run, strategies, market, play(run, strategies, market), wall_s=0.0)
+    assert result.strategies[0].funnel.rows == 12 * 60

@@ -290,7 +290,7 @@
     });
     panel.cross();
     $("#price .candles").textContent = one.candles
-      ? `one candle is ${length(candles.step)}` + (candles.step > one.step ? `, joined from the recorded ${one.made}` : "") : "no prices of it are on the tape";
+      ? `one candle is ${length(candles.step)}` + (candles.step > one.step || one.joined ? `, joined from ${one.recorded}` : "") : "no prices of it are on the tape";
     const parts = [];
     if (hover !== null && one.candles) {
       const i = candles.all.findIndex((k) => hover < k.t + candles.step), k = candles.all[i];

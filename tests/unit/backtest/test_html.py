@@ -194,7 +194,9 @@ def test_a_year_of_minutes_is_joined_and_the_page_says_so():
     text = render(impulse_run(bar_count=200_000, trades=300))
 
     assert len(text.encode()) < 2_000_000
-    assert "200,000 rows joined to candles of 3 min" in Page(text).words
+    (title,) = [of["title"] for tag, of in Page(text).tags if "data-tab" in of]
+    assert title == "200,000 recorded of 1 min, carried as candles of 3 min"
+    assert "joined from ${one.recorded}" in text
 
 
 def test_what_befell_the_run_is_told_and_escaped():
@@ -202,3 +204,9 @@ def test_what_befell_the_run_is_told_and_escaped():
     page = render(msgspec.structs.replace(impulse_run(trades=5), events=(event,)))
 
     assert "trading REDUCING: drawdown &lt;8 %&gt;" in page
+
+
+def test_a_pair_is_named_once_and_a_mean_price_has_eight_figures():
+    words = Page(render(carry_run())).words
+    assert "BTCUSDT linear / spot" in words
+    assert not re.search(r"\d[.,]\d*\.\d{6,}", words)
