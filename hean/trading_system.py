@@ -201,7 +201,7 @@ def build_strategies(settings: BacktestSettings) -> list[Strategy]:
             raise ConfigError(f"strategy name {name!r} is taken by a part of HEAN: set config.name")
     shares = _shares([wanted for wanted, _, _, _ in built])
     return [
-        Strategy(name, component, wanted, instruments, share)
+        Strategy(name=name, component=component, settings=wanted, instruments=instruments, share=share)
         for (wanted, name, component, instruments), share in zip(built, shares, strict=True)
     ]
 
