@@ -92,7 +92,8 @@ def load_strategy(use: str) -> tuple[type[Any], str]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"strategy {use!r}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"strategy {file.resolve()}", file)
+    # The name must not depend on where the file lies: what numba keeps beside it refers to its module.
+    spec = importlib.util.spec_from_file_location(f"strategy_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"strategy {use!r}: {path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
