@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from actors.console import people, saying_errors
+from actors.console import people, progress_bar, saying_errors
 
 if TYPE_CHECKING:
     from hean.settings import BacktestSettings
@@ -149,7 +149,7 @@ def _run(settings: "BacktestSettings", catalog: Path, *, report: Path | None, wr
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     # Standard output is for the result: what a strategy prints is for people.
-    with Progress(*columns, console=people(), transient=True) as bar, redirect_stdout(sys.stderr):
+    with Progress(*columns, **progress_bar()) as bar, redirect_stdout(sys.stderr):
         task = bar.add_task("playing the tape", total=1.0)
         result = run_backtest(
             settings,

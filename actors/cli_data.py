@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from actors.console import people, saying_errors
+from actors.console import people, progress_bar, saying_errors
 from hean.errors import DataError
 from hean.units import DAY, parse_time, utc
 
@@ -94,13 +94,9 @@ def import_(
         )
         store = Catalog(catalog)
         store.must_be_writable()
-        shown = people()
         own = catalog.resolve()
         files = [file for file in files_under(paths) if own not in file.resolve().parents]
-        outcomes = [
-            import_file(store, file, hints)
-            for file in track(files, description="importing", console=shown, transient=True)
-        ]
+        outcomes = [import_file(store, file, hints) for file in track(files, description="importing", **progress_bar())]
         named = {str(path) for path in paths}
         _tell_import(store, outcomes, named=named, as_json=as_json)
 
@@ -217,7 +213,7 @@ def download(
         if since >= until:
             raise DataError("there is nothing between --start and --end", remedy="let --start lie before --end and now")
         added: list[Committed] = []
-        with Progress(console=people(), transient=True) as progress:
+        with Progress(**progress_bar()) as progress:
             for kind_name, name in wanted:
                 shown = progress.add_task(f"{kind_name} {name}", total=None)
                 on = _advance(progress.update, shown)
@@ -262,7 +258,7 @@ def generate(
         market = SyntheticMarket(symbols=names, start=since, days=days, seed=seed, interval=interval, trades=trades)
         store = Catalog(catalog)
         store.must_be_writable()
-        batches = track(make_up(market), description="making up", total=len(names), console=people(), transient=True)
+        batches = track(make_up(market), description="making up", total=len(names), **progress_bar())
         _tell_added(store, [store.commit(batch) for batch in batches], as_json=as_json)
 
 

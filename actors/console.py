@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
@@ -20,6 +20,20 @@ def people() -> "Console":
 
     wide = None if sys.stderr.isatty() else 200
     return Console(stderr=True, width=wide, highlight=False, soft_wrap=True)
+
+
+class Bar(TypedDict):
+    """How a progress bar is shown: to people, on a terminal, and gone when it is done."""
+
+    console: "Console"
+    transient: bool
+    disable: bool
+
+
+def progress_bar() -> Bar:
+    """Where nobody watches there is no bar: it would leave empty lines in a log."""
+    shown = people()
+    return Bar(console=shown, transient=True, disable=not shown.is_terminal)
 
 
 @contextmanager

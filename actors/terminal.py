@@ -15,7 +15,7 @@ from hean.units import minute
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hean.backtest.result import RunResult
+    from hean.backtest.result import RunResult, StrategyResult
 
 UNKNOWN = Text("unknown", style="dim italic")
 _RULES = 8
@@ -44,6 +44,10 @@ def print_summary(result: "RunResult", console: "Console") -> None:
     ):
         console.print()
         console.print(fitting)
+    for strategy in result.strategies:
+        stopped = _stopped_at(strategy)
+        if stopped:
+            console.print(Text(f"{strategy.name} did not trade: {stopped}"))
     refused = refusals(result)
     if refused:
         said = [f"{rule} {count:,}" for rule, count in refused.items()]
@@ -154,6 +158,18 @@ def _funnel(result: "RunResult") -> _Rows:
         counts = (of.rows, of.signals, sum(of.refused.values()), of.orders, of.fills)
         table.add(strategy.name, *(Text(f"{count:,}") for count in counts))
     return table
+
+
+def _stopped_at(strategy: "StrategyResult") -> str:
+    """Where a strategy that never spoke was stopped: the first of its own conditions that nothing passed."""
+    if strategy.funnel.signals:
+        return ""
+    came = strategy.funnel.rows
+    for gate, passed in strategy.funnel.gates:
+        if not passed:
+            return f"of {came:,} that came so far none passed '{gate}'"
+        came = passed
+    return ""
 
 
 def _signed(amount: Decimal) -> Text:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from hean.errors import DataError
 from hean.store.catalog import Catalog, Committed, ImportBatch
 from hean.store.importers import (
@@ -105,6 +107,9 @@ def import_file(catalog: Catalog, path: Path, hints: Hints | None = None) -> Out
         committed = catalog.commit(batch)
     except DataError as refusal:
         told = DataError(refusal.reason, file=refusal.file or str(path), row=refusal.row, remedy=refusal.remedy)
+        return Outcome(file=str(path), format=form.name if form is not None else None, refusal=told)
+    except (pl.exceptions.PolarsError, OverflowError) as damage:
+        told = DataError(f"holds a value that fits no column: {damage}", file=str(path), remedy="get the file again")
         return Outcome(file=str(path), format=form.name if form is not None else None, refusal=told)
     already = not committed.added and not committed.rules
     return Outcome(file=str(path), format=form.name, committed=committed, already_there=already, note=batch.source.note)

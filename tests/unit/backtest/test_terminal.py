@@ -25,6 +25,15 @@ def test_the_summary_has_the_figures_that_matter(run):
     assert all(benchmark.name in text for benchmark in of.benchmarks)
 
 
+def test_a_strategy_that_never_spoke_says_where_it_was_stopped():
+    run = carry_run()
+    gates = (("hours", 2_881), ("mean above 2 bp", 0), ("basis", 0))
+    silent = msgspec.structs.replace(run.strategies[0].funnel, signals=0, gates=gates)
+    run = msgspec.structs.replace(run, strategies=(msgspec.structs.replace(run.strategies[0], funnel=silent),))
+
+    assert "did not trade: of 2,881 that came so far none passed 'mean above 2 bp'" in " ".join(printed(run).split())
+
+
 def test_unknown_is_said():
     assert [line.split()[-1] for line in printed(empty_run()).splitlines() if "hit rate" in line] == ["unknown"]
 
