@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hean.errors import DataError
 from hean.instruments import Category, Instrument, instrument_id
+from hean.market.carry import funding_rate, mean_premium
 from hean.store.catalog import ImportBatch, Incoming, Source
 from hean.store.kinds import INTERVALS, kind, symbol_of
 from hean.store.rules import SYNTHETIC, in_force
@@ -37,8 +38,6 @@ _STARTS = {
 }  # fmt: skip
 _SHARED = 0.7  # share of the market's variance in each symbol's
 _HALF_SPREAD = 0.5e-4
-_INTEREST = 1e-4  # per eight hours, before the clamp
-_CLAMP = 5e-4
 
 
 @dataclass(frozen=True)
@@ -137,24 +136,14 @@ def _one_symbol(
 
 
 def funding_of(stamps: NDArray[np.int64], premium: Floats, perp: Instrument, *, step: int) -> pl.DataFrame:
-    """Settle funding from the premium of each bar, by Bybit's formula.
-
-    The average weighs the i-th of n samples by i, so that the last hours count most; the interest
-    of 0.01 % per eight hours pulls the rate towards itself, by at most 0.05 %; the cap is the symbol's.
-
-    Source:
-        Bybit help centre, "Funding rate calculation": F = P + clamp(I - P, -0.05 %, +0.05 %).
-    """
+    """Settle funding from the premium of each bar, by Bybit's formula and the symbol's own cap."""
     interval = perp.funding_interval_h * HOUR
     cap = float(perp.funding_cap)
-    interest = _INTEREST * perp.funding_interval_h / 8
     samples = interval // step
-    weights = np.arange(1, samples + 1, dtype=np.float64)
     first = int(np.argmax(stamps % interval == 0))
     whole = (stamps.size - first) // samples
     windows = premium[first : first + whole * samples].reshape(whole, samples)
-    average = windows @ weights / weights.sum()
-    rate = np.clip(average + np.clip(interest - average, -_CLAMP, _CLAMP), -cap, cap)
+    rate = [funding_rate(mean_premium(window), perp.funding_interval_h, cap) for window in windows.tolist()]
     settled = stamps[first] + (np.arange(whole, dtype=np.int64) + 1) * interval
     return pl.DataFrame({"ts_event": settled, "rate": np.round(rate, 8)})
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from hean.errors import ConfigError
 from hean.execution.fees import BYBIT_TIERS, fee, fee_rates
-from hean.execution.funding import funding_rate, settlement
+from hean.execution.funding import settlement
 from hean.execution.margin import DEFAULT_TIER, bankruptcy_move, initial, maintenance, tier_of
 from hean.execution.matching import beyond, crosses, queue_after, taker_price, walk
 from hean.instruments import Category, RiskTier
+from hean.market.carry import funding_rate
 from hean.messages import Liquidity, Side
 from tests.unit.execution.market import INSTRUMENTS, PERP, SPOT, D, instrument
 
