@@ -4,7 +4,6 @@ Charts are drawn by the page itself from the data it carries; everything else is
 be read without scripts. What is unknown says so, and is never drawn as nought.
 """
 
-import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,35 +13,19 @@ from importlib import resources
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-
-from hean.backtest.candles import Candles, candles, packed, thinned, varints, zigzag
-from hean.backtest.kernels import Interval
+from hean.backtest import charts, words
 from hean.backtest.report import PARTS, plain
 from hean.backtest.result import Funnel, Pnl, RoundTrip, RunResult, StrategyResult
 from hean.backtest.summary import Figures, figures, refusals
-from hean.errors import ConfigError
-from hean.instruments import Category, split_id
-from hean.messages import Bar, MarkPrice, OrderFilled, Quote, SignalRefused, Trade
+from hean.messages import SignalRefused
 from hean.units import SECOND, minute
-
-MOST_CANDLES = 100_000
-"""Candles carried by one page, over all its instruments: what a browser zooms without a pause."""
-
-MOST_POINTS = 60_000
-"""Points of the equity curve."""
-
-MOST_DRAWN = 4_000
-"""Round trips on the charts, newest first."""
 
 MOST_LISTED = 500
 """Round trips in the table, newest first."""
 
 _RANGES = (("1 y", 365), ("3 m", 91), ("1 m", 30), ("1 w", 7), ("1 d", 1))
 _DAY_S = 86_400
-_WORDS = {Trade: "trades", Quote: "quotes", MarkPrice: "marks"}
 _OTHER = {"long": "short", "short": "long"}
-_MINUS = "\N{MINUS SIGN}"
 _DASH = "&ndash;"
 _BLANK = f"<td>{_DASH}</td>"
 
@@ -51,10 +34,10 @@ def render(result: RunResult) -> str:
     """Write the report of a run."""
     found = figures(result)
     trips = sorted(result.trips, key=lambda trip: trip.ts_open)
-    names = _instruments(result, trips)
-    chart = _chart(result, trips, names)
+    names = charts.instruments(result, trips)
+    chart = charts.chart(result, trips, names)
     what = " + ".join(dict.fromkeys(strategy.name for strategy in result.strategies)) or "no strategy"
-    which = ", ".join(dict.fromkeys(_symbol(name) for name in names)) or "no instrument"
+    which = ", ".join(dict.fromkeys(words.symbol(name) for name in names)) or "no instrument"
     body = (
         _header(result, what, which),
         _tiles(result, found),
@@ -85,114 +68,6 @@ def render(result: RunResult) -> str:
     )
 
 
-# --- what the charts are drawn from -------------------------------------------------------------
-
-
-def _chart(result: RunResult, trips: Sequence[RoundTrip], names: Sequence[str]) -> dict[str, Any]:
-    drawn = list(enumerate(trips, 1))[-MOST_DRAWN:]
-    strategies = list(dict.fromkeys(trip.strategy for trip in trips))
-    place = {name: index for index, name in enumerate(names)}
-    firsts = {trip.instruments[0] for trip in trips}
-    shown = []
-    for name in names:
-        found = candles(
-            result.tape, name, start=result.ts_start, end=result.ts_end, most=MOST_CANDLES // max(1, len(names))
-        )
-        step = 0 if found is None else found.step // 1_000_000_000
-        shown.append(
-            {
-                "label": _label(name),
-                "candles": None if found is None else packed(found),
-                "step": step,
-                "recorded": "" if found is None else _recorded(result, name, found),
-                "joined": found is not None and found.recorded > found.ts.size,
-                "fills": [] if name in firsts else _fills(result, name),
-            }
-        )
-    return {
-        "start": result.ts_start // 1_000_000_000,
-        "end": -(-result.ts_end // 1_000_000_000),
-        "capital": float(result.capital),
-        "curve": _curve(result),
-        "instruments": shown,
-        "pairs": _pairs(names),
-        "first": place[trips[-1].instruments[0]] if trips else 0,
-        "strategies": strategies,
-        "trips": [
-            [
-                number,
-                strategies.index(trip.strategy),
-                [place[name] for name in trip.instruments],
-                1 if trip.side in {"long", "buy"} else -1,
-                _plain_number(trip.quantity),
-                _seconds(trip.ts_open),
-                None if trip.ts_close is None else _seconds(trip.ts_close),
-                float(trip.entry_price),
-                None if trip.exit_price is None else float(trip.exit_price),
-                round(float(trip.pnl), 4),
-                round(float(trip.fees), 4),
-                round(float(trip.funding), 4),
-                trip.closed_by,
-            ]
-            for number, trip in drawn
-        ],
-    }
-
-
-def _recorded(result: RunResult, name: str, found: Candles) -> str:
-    """What candles were made of, in words: 40,320 recorded of 1 min, 1,204 trades."""
-    if found.source is Bar:
-        stream = result.tape.stream(Bar, name)
-        return f"{found.recorded:,} recorded of {_span(stream.interval)}" if stream is not None else ""
-    return f"{found.recorded:,} {_WORDS[found.source]}"
-
-
-def _curve(result: RunResult) -> dict[str, Any]:
-    """The equity curve as varints, two to a point: seconds since the last, and the change of equity, zigzag."""
-    kept = thinned(result.curve_ts, result.curve, result.drawdown, MOST_POINTS // 5)
-    decimals = 2 if float(np.abs(result.curve).max(initial=1.0)) >= 100 else 6
-    seconds = np.rint(result.curve_ts[kept] / 1e9).astype(np.int64)
-    units = np.rint(result.curve[kept] * 10.0**decimals).astype(np.int64)
-    numbers = np.empty((kept.size, 2), np.int64)
-    numbers[:, 0] = np.diff(seconds, prepend=seconds[:1])
-    numbers[:, 1] = zigzag(np.diff(units, prepend=0))
-    return {
-        "first": int(seconds[0]) if kept.size else 0,
-        "count": int(kept.size),
-        "decimals": decimals,
-        "bytes": base64.b64encode(varints(numbers.ravel())).decode("ascii"),
-    }
-
-
-def _fills(result: RunResult, name: str) -> list[list[Any]]:
-    """Fills of a leg that gives no trip its prices: the other half of pairs."""
-    found = [
-        [_seconds(fill.ts_event), float(fill.price), int(fill.side), _plain_number(fill.quantity)]
-        for each in result.log
-        if isinstance(fill := each.message, OrderFilled) and fill.instrument == name and each.source.startswith("venue")
-    ]
-    return found[-MOST_DRAWN:]
-
-
-def _instruments(result: RunResult, trips: Sequence[RoundTrip]) -> list[str]:
-    """Everything a strategy watches or has traded, in the order it is named."""
-    named = [name for strategy in result.strategies for name in strategy.instruments]
-    return list(dict.fromkeys(named + [name for trip in trips for name in trip.instruments]))
-
-
-def _pairs(names: Sequence[str]) -> list[list[int]]:
-    """Places of a contract and of the spot market of the same symbol."""
-    found = []
-    for place, name in enumerate(names):
-        symbol, category = _split(name)
-        if category is not Category.SPOT:
-            found += [[place, other] for other, each in enumerate(names) if _split(each) == (symbol, Category.SPOT)]
-    return found
-
-
-# --- the parts of the page ------------------------------------------------------------------------
-
-
 def _header(result: RunResult, what: str, which: str) -> str:
     days = (result.ts_end - result.ts_start) / 86_400e9
     stamp = (
@@ -204,7 +79,7 @@ def _header(result: RunResult, what: str, which: str) -> str:
     return (
         f'<header><div class="eyebrow">HEAN backtest</div><h1>{escape(what)} on {escape(which)}</h1>'
         f'<div class="lede"><b>{minute(result.ts_start)}</b> to <b>{minute(result.ts_end)}</b> UTC '
-        f"({days:,.1f} days), capital <b>{_money(result.capital)}</b>, "
+        f"({days:,.1f} days), capital <b>{words.money(result.capital)}</b>, "
         f"result <code>{escape(result.result_hash[:12])}</code></div>{stamp}</header>"
     )
 
@@ -213,19 +88,19 @@ def _tiles(result: RunResult, found: Figures) -> str:
     net = result.pnl.net
     sharpe, hits = found.sharpe, found.hit_rate
     idle = next((each for each in result.benchmarks if "idle" in each.name.lower()), None)
-    beside = "" if idle is None else f"{_signed(net - idle.net_pnl)} against idle cash"
+    beside = "" if idle is None else f"{words.signed(net - idle.net_pnl)} against idle cash"
     tiles = (
-        ("Net P&L", _toned(net), _percent(found.total_return, signed=True)),
-        ("Equity at the end", _money(result.equity_final), beside),
+        ("Net P&L", words.toned(net), words.percent(found.total_return, signed=True)),
+        ("Equity at the end", words.money(result.equity_final), beside),
         (
             "Deepest drawdown",
-            _percent(None if found.max_drawdown is None else -found.max_drawdown),
+            words.percent(None if found.max_drawdown is None else -found.max_drawdown),
             "" if found.drawdown_to is None else f"to {minute(found.drawdown_to)}",
         ),
         (
             "Sharpe, a year",
-            _number(None if sharpe is None else sharpe.value),
-            f"95 %: {_number(sharpe.low)} to {_number(sharpe.high)}" if sharpe else _why_sharpe(found),
+            words.number(None if sharpe is None else sharpe.value),
+            f"95 %: {words.number(sharpe.low)} to {words.number(sharpe.high)}" if sharpe else words.why_sharpe(found),
         ),
         (
             "Round trips",
@@ -233,13 +108,13 @@ def _tiles(result: RunResult, found: Figures) -> str:
             ", ".join(
                 said
                 for said in (
-                    "" if hits is None else f"{_percent(hits.value, places=0)} gained",
+                    "" if hits is None else f"{words.percent(hits.value, places=0)} gained",
                     f"{found.open_trades:,} open" if found.open_trades else "",
                 )
                 if said
             ),
         ),
-        ("Time in the market", _percent(found.exposure, places=1), f"{_count(found.fills)} fills"),
+        ("Time in the market", words.percent(found.exposure, places=1), f"{words.count(found.fills)} fills"),
     )
     return (
         '<div class="tiles">'
@@ -269,7 +144,7 @@ def _equity(result: RunResult, names: Sequence[str], *, drawn: int) -> str:
         f'<button data-range="all">all</button>{ranges}<button data-move="1" aria-label="later">&rsaquo;</button>{held}</div></div>'
         '<div class="readout" aria-live="off"></div>'
         f'<div class="chart"><canvas id="equity-canvas" height="250" role="img" aria-label="equity from '
-        f'{_money(result.capital)} to {_money(result.equity_final)}"></canvas></div>'
+        f'{words.money(result.capital)} to {words.money(result.equity_final)}"></canvas></div>'
         '<div class="chart"><canvas id="drawdown-canvas" height="112" role="img" aria-label="drawdown"></canvas></div>'
         "<noscript><p>The charts need scripts; everything else on this page does not.</p></noscript></section>"
     )
@@ -301,7 +176,9 @@ def _made(one: Mapping[str, Any]) -> str:
     """What the page carries of an instrument: said where one points at its name."""
     if not one["recorded"]:
         return "no prices of it are on the tape"
-    return f"{one['recorded']}" + (f", carried as candles of {_span(one['step'] * SECOND)}" if one["joined"] else "")
+    return f"{one['recorded']}" + (
+        f", carried as candles of {words.span(one['step'] * SECOND)}" if one["joined"] else ""
+    )
 
 
 def _sources(result: RunResult) -> str:
@@ -337,7 +214,7 @@ def _fall(name: str, begin: float, end: float, amount: Decimal, *, low: float, s
     zero = f'<u style="left:{-low / span * 100:.3f}%"></u>'
     return (
         f'<div class="row{" total" if total else ""}"><div class="label">{name}</div>'
-        f'<div class="track">{zero}{bar}</div><div class="value">{_toned(amount)}</div></div>'
+        f'<div class="track">{zero}{bar}</div><div class="value">{words.toned(amount)}</div></div>'
     )
 
 
@@ -361,9 +238,9 @@ def _funnel(funnel: Funnel) -> str:
     steps += [(gate, passed, "sub") for gate, passed in funnel.gates]
     steps.append(("signals", funnel.signals, ""))
     steps.append(("refused", refused, "no"))
-    steps += [(rule, count, "sub no") for rule, count in _most_first(funnel.refused)]
+    steps += [(rule, count, "sub no") for rule, count in words.most_first(funnel.refused)]
     steps.append(("orders", funnel.orders, ""))
-    steps += [(f"ended: {ending}", count, "sub no") for ending, count in _most_first(funnel.ended)]
+    steps += [(f"ended: {ending}", count, "sub no") for ending, count in words.most_first(funnel.ended)]
     steps.append(("fills", funnel.fills, ""))
     most = math.log10(1 + max(count for _, count, _ in steps)) or 1.0
     rows = []
@@ -384,29 +261,33 @@ def _measures(result: RunResult, found: Figures) -> str:
     none = "no closed trade"
     hits, sharpe = found.hit_rate, found.sharpe
     risk = (
-        ("return", _percent(found.total_return, signed=True), ""),
-        ("growth a year", _percent(found.annual_return, signed=True, why=short), "compounded"),
-        ("volatility a year", _percent(found.volatility, why="needs two days"), f"from {found.days:,} daily returns"),
+        ("return", words.percent(found.total_return, signed=True), ""),
+        ("growth a year", words.percent(found.annual_return, signed=True, why=short), "compounded"),
+        (
+            "volatility a year",
+            words.percent(found.volatility, why="needs two days"),
+            f"from {found.days:,} daily returns",
+        ),
         (
             "deepest drawdown",
-            _percent(found.max_drawdown),
+            words.percent(found.max_drawdown),
             ""
             if found.drawdown_from is None or found.drawdown_to is None
             else f"{minute(found.drawdown_from)} to {minute(found.drawdown_to)}",
         ),
         (
             "Sharpe a year",
-            _number(None if sharpe is None else sharpe.value, why=_why_sharpe(found)),
-            _between(sharpe, 2),
+            words.number(None if sharpe is None else sharpe.value, why=words.why_sharpe(found)),
+            words.between(sharpe, 2),
         ),
-        ("Sharpe a day", _number(found.sharpe_daily, places=4, why=few), "over a rate of nought"),
-        ("Sortino a year", _number(found.sortino, why="no losing day"), "downside over all days"),
-        ("Calmar", _number(found.calmar, why=short), "growth a year / deepest drawdown"),
-        ("skew", _number(found.skewness, why=few), "of daily returns"),
-        ("kurtosis", _number(found.kurtosis, why=few), "raw: a normal distribution has 3"),
+        ("Sharpe a day", words.number(found.sharpe_daily, places=4, why=few), "over a rate of nought"),
+        ("Sortino a year", words.number(found.sortino, why="no losing day"), "downside over all days"),
+        ("Calmar", words.number(found.calmar, why=short), "growth a year / deepest drawdown"),
+        ("skew", words.number(found.skewness, why=few), "of daily returns"),
+        ("kurtosis", words.number(found.kurtosis, why=few), "raw: a normal distribution has 3"),
         (
             "best and worst day",
-            f"{_percent(found.best_day, signed=True)} / {_percent(found.worst_day, signed=True)}",
+            f"{words.percent(found.best_day, signed=True)} / {words.percent(found.worst_day, signed=True)}",
             "",
         ),
     )
@@ -414,18 +295,20 @@ def _measures(result: RunResult, found: Figures) -> str:
         ("round trips closed", f"{found.trades:,}", f"{found.open_trades:,} still open"),
         (
             "hit rate",
-            _percent(None if hits is None else hits.value, places=1, why=none),
-            "" if hits is None else f"95 %: {_percent(hits.low, places=1)} to {_percent(hits.high, places=1)}",
+            words.percent(None if hits is None else hits.value, places=1, why=none),
+            ""
+            if hits is None
+            else f"95 %: {words.percent(hits.low, places=1)} to {words.percent(hits.high, places=1)}",
         ),
-        ("profit factor", _number(found.profit_factor, why="no losing trade" if found.trades else none), ""),
-        ("mean trade", _toned(found.mean_trade, why=none), "after fees and funding"),
-        ("best trade", _toned(found.best_trade, why=none), ""),
-        ("worst trade", _toned(found.worst_trade, why=none), ""),
-        ("mean time held", _duration(found.mean_hold, why=none), ""),
-        ("median time held", _duration(found.median_hold, why=none), ""),
-        ("time in the market", _percent(found.exposure, places=1), ""),
-        ("turnover", _number(found.turnover, suffix=" &times;"), "traded value / mean equity"),
-        ("fills", _count(found.fills), ""),
+        ("profit factor", words.number(found.profit_factor, why="no losing trade" if found.trades else none), ""),
+        ("mean trade", words.toned(found.mean_trade, why=none), "after fees and funding"),
+        ("best trade", words.toned(found.best_trade, why=none), ""),
+        ("worst trade", words.toned(found.worst_trade, why=none), ""),
+        ("mean time held", words.duration(found.mean_hold, why=none), ""),
+        ("median time held", words.duration(found.median_hold, why=none), ""),
+        ("time in the market", words.percent(found.exposure, places=1), ""),
+        ("turnover", words.number(found.turnover, suffix=" &times;"), "traded value / mean equity"),
+        ("fills", words.count(found.fills), ""),
     )
     tables = "".join(
         '<table class="figures"><tbody>'
@@ -444,15 +327,15 @@ def _measures(result: RunResult, found: Figures) -> str:
 
 def _benchmarks(result: RunResult) -> str:
     own = (
-        f'<tr class="own"><td>this run</td><td class="n">{_toned(result.pnl.net)}</td>'
-        f'<td class="n">{_share(result.pnl.net, result.capital)}</td><td class="n"></td><td></td></tr>'
+        f'<tr class="own"><td>this run</td><td class="n">{words.toned(result.pnl.net)}</td>'
+        f'<td class="n">{words.share(result.pnl.net, result.capital)}</td><td class="n"></td><td></td></tr>'
     )
     rows = [
         own,
         *(
-            f'<tr><td>{escape(each.name)}</td><td class="n">{_toned(each.net_pnl)}</td>'
-            f'<td class="n">{_share(each.net_pnl, result.capital)}</td>'
-            f'<td class="n">{_toned(result.pnl.net - each.net_pnl)}</td><td class="hint">{escape(each.explanation)}</td></tr>'
+            f'<tr><td>{escape(each.name)}</td><td class="n">{words.toned(each.net_pnl)}</td>'
+            f'<td class="n">{words.share(each.net_pnl, result.capital)}</td>'
+            f'<td class="n">{words.toned(result.pnl.net - each.net_pnl)}</td><td class="hint">{escape(each.explanation)}</td></tr>'
             for each in result.benchmarks
         ),
     ]
@@ -503,29 +386,29 @@ def _trip_row(number: int, trip: RoundTrip, *, several: bool) -> str:
     cells = (
         (f"{number}", "n", number),
         *(((escape(trip.strategy), "", None),) if several else ()),
-        (escape(_labels(trip.instruments)), "t", None),
+        (escape(words.labels(trip.instruments)), "t", None),
         (escape(trip.side) + (f" / {_OTHER.get(trip.side, _DASH)}" if len(trip.instruments) > 1 else ""), "", None),
-        (_plain_number(trip.quantity), "n", trip.quantity),
+        (words.plain_number(trip.quantity), "n", trip.quantity),
         (minute(trip.ts_open), "t", trip.ts_open),
         (
             '<span class="soft">open</span>' if trip.ts_close is None else minute(trip.ts_close),
             "t",
             trip.ts_close or "",
         ),
-        (_DASH if held is None else _duration(held), "n", "" if held is None else held),
-        (_price(trip.entry_price), "n", trip.entry_price),
+        (_DASH if held is None else words.duration(held), "n", "" if held is None else held),
+        (words.price(trip.entry_price), "n", trip.entry_price),
         (
-            _DASH if trip.exit_price is None else _price(trip.exit_price),
+            _DASH if trip.exit_price is None else words.price(trip.exit_price),
             "n",
             "" if trip.exit_price is None else trip.exit_price,
         ),
-        (_toned(trip.pnl), "n", trip.pnl),
-        (_money(trip.fees), "n", trip.fees),
-        (_signed(trip.funding), "n", trip.funding),
+        (words.toned(trip.pnl), "n", trip.pnl),
+        (words.money(trip.fees), "n", trip.fees),
+        (words.signed(trip.funding), "n", trip.funding),
         (escape(trip.closed_by) or _DASH, "", None),
     )
     inside = "".join(
-        f"<td{f' class={kind}' if kind else ''}{f' data-key={chr(34)}{_key(key)}{chr(34)}' if key is not None else ''}>{text}</td>"
+        f"<td{f' class={kind}' if kind else ''}{f' data-key={chr(34)}{words.key(key)}{chr(34)}' if key is not None else ''}>{text}</td>"
         for text, kind, key in cells
     )
     return f'<tr data-trip="{number}">{inside}</tr>'
@@ -543,7 +426,7 @@ def _refused(result: RunResult) -> str:
         rows.append(
             f'<tr><td>{escape(rule)}</td><td class="n">{count:,}</td><td class="t">{_DASH if ts is None else minute(ts)}</td>'
             + (
-                f"<td>{escape(_label(refusal.instrument))}</td><td>{escape(refusal.measured)}</td><td>{escape(refusal.limit)}</td></tr>"
+                f"<td>{escape(words.label(refusal.instrument))}</td><td>{escape(refusal.measured)}</td><td>{escape(refusal.limit)}</td></tr>"
                 if refusal is not None
                 else f"{3 * _BLANK}</tr>"
             )
@@ -640,10 +523,10 @@ def _series(data: Mapping[str, object]) -> str:
         missing = f"{gaps['missing']:,} in {gaps['holes']:,}" if gaps.get("holes") else "none"
         rows.append(
             f"<tr><td>{escape(name)}{' <b>made up</b>' if of.get('synthetic') else ''}</td>"
-            f'<td class="n">{_count(of.get("rows"))}</td>'
+            f'<td class="n">{words.count(of.get("rows"))}</td>'
             f'<td class="t">{_DASH if first is None else minute(first)}</td><td class="t">{_DASH if last is None else minute(last)}</td>'
-            f"<td>{missing if 'gaps' in of else _unknown()}{_folded(listed, 'which')}</td>"
-            f"<td>{_folded(sums, f'{len(sums)} sums', mono=True) or _unknown()}</td></tr>"
+            f"<td>{missing if 'gaps' in of else words.unknown()}{_folded(listed, 'which')}</td>"
+            f"<td>{_folded(sums, f'{len(sums)} sums', mono=True) or words.unknown()}</td></tr>"
         )
     return (
         '<table><thead><tr><th>series</th><th class="n">rows</th><th>first, UTC</th><th>last, UTC</th>'
@@ -666,122 +549,6 @@ def _footer(result: RunResult) -> str:
         f"in {result.wall_s:,.3f} s{speed}. Times are UTC, money is in quote currency. "
         "The same data and settings give the same result hash.</footer>"
     )
-
-
-# --- figures as people read them --------------------------------------------------------------------
-
-
-def _money(amount: Decimal) -> str:
-    rounded = round(amount, 2)
-    return f"{rounded or abs(rounded):,.2f}".replace("-", _MINUS)
-
-
-def _signed(amount: Decimal) -> str:
-    return ("+" if round(amount, 2) > 0 else "") + _money(amount)
-
-
-def _toned(amount: Decimal | None, *, why: str = "") -> str:
-    if amount is None:
-        return _unknown(why)
-    tone = "gain" if round(amount, 2) > 0 else "loss" if round(amount, 2) < 0 else ""
-    return f'<span class="{tone}">{_signed(amount)}</span>' if tone else _signed(amount)
-
-
-def _share(amount: Decimal, capital: Decimal) -> str:
-    return _percent(float(amount / capital), signed=True) if capital > 0 else _unknown()
-
-
-def _percent(fraction: float | None, *, places: int = 2, signed: bool = False, why: str = "") -> str:
-    if fraction is None:
-        return _unknown(why)
-    text = f"{fraction * 100:,.{places}f}"
-    if not float(text.replace(",", "")):
-        text = text.removeprefix("-")
-    return ("+" if signed and float(text.replace(",", "")) > 0 else "") + text.replace("-", _MINUS) + " %"
-
-
-def _number(x: float | None, *, places: int = 2, suffix: str = "", why: str = "") -> str:
-    return _unknown(why) if x is None else f"{x:,.{places}f}".replace("-", _MINUS) + suffix
-
-
-def _count(count: int | None) -> str:
-    return _unknown() if count is None else f"{count:,}"
-
-
-def _between(interval: Interval | None, places: int) -> str:
-    if interval is None:
-        return ""
-    return f"95 %: {_number(interval.low, places=places)} to {_number(interval.high, places=places)}"
-
-
-def _why_sharpe(found: Figures) -> str:
-    return "needs four days" if found.days < 4 else "returns do not vary"
-
-
-def _unknown(why: str = "") -> str:
-    return f'<span class="unknown" title="{escape(why) or "not known"}">unknown</span>' + (
-        f' <span class="hint">{escape(why)}</span>' if why else ""
-    )
-
-
-def _duration(ns: int | None, *, why: str = "") -> str:
-    return _unknown(why) if ns is None else _span(ns)
-
-
-def _span(ns: int) -> str:
-    seconds = ns / 1e9
-    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f}".removesuffix(".0") + f" {name}"
-    return f"{seconds:.3g} s"
-
-
-def _price(price: Decimal) -> str:
-    """A price to eight figures: the mean of several fills has no last digit."""
-    text = f"{round(price, max(0, 7 - price.adjusted())):,f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _plain_number(x: Decimal) -> str:
-    text = f"{x:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _key(key: object) -> str:
-    return f"{key:f}" if isinstance(key, Decimal) else escape(str(key))
-
-
-def _seconds(ts: int) -> float | int:
-    seconds, below = divmod(ts, 1_000_000_000)
-    return seconds if not below else round(seconds + below / 1e9, 3)
-
-
-def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _split(name: str) -> tuple[str, Category | None]:
-    try:
-        symbol, category, _ = split_id(name)
-    except ConfigError:
-        return name, None
-    return symbol, category
-
-
-def _symbol(name: str) -> str:
-    return _split(name)[0]
-
-
-def _label(name: str) -> str:
-    symbol, category = _split(name)
-    return symbol if category is None else f"{symbol} {category.lower()}"
-
-
-def _labels(names: Sequence[str]) -> str:
-    """BTCUSDT linear / spot: the symbol once, where it is the same."""
-    first, *rest = [_label(name) for name in names]
-    symbol = first.split(" ")[0]
-    return " / ".join([first, *(label.removeprefix(f"{symbol} ") for label in rest)])
 
 
 def _asset(name: str) -> str:

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from hean.backtest.html import MOST_DRAWN, MOST_LISTED, render
+from hean.backtest.charts import MOST_DRAWN
+from hean.backtest.html import MOST_LISTED, render
 from hean.backtest.result import Benchmark, Event
 from tests.unit.backtest.make import DAY, MINUTE, START, D, carry_run, empty_run, impulse_run, result, trip
 
