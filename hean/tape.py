@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 # Within one instant: what positions are valued and funded at, then what traded, then what closed, then what opened.
+# A known flaw: a stop hit within the candle that ends at a funding stamp is told after the settlement, so a position
+# already gone may still pay or receive it. Finer candles make it rarer; only ticks end it.
 RANK: dict[type[Observation], int] = {
     MarkPrice: 0,
     PremiumIndex: 0,
