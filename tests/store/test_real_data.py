@@ -12,11 +12,16 @@ from hean.units import HOUR, MINUTE
 from tests.data_dir import data_dir, needs_data
 
 pytestmark = needs_data
-HINTS = Hints(venue="bybit", market=Category.LINEAR)
+BYBIT_LINEAR = Hints(venue="bybit", market=Category.LINEAR)
+# What neither its bytes nor its path says of itself must be said for it, and for nothing else.
+SILENT = ("csv-iso-offset", "bybit-mt4-kline", "bybit-rest-v5")
 
 
 def bring(catalog, folder):
-    return [import_file(catalog, file, HINTS) for file in files_under([data_dir() / folder])]
+    return [
+        import_file(catalog, file, BYBIT_LINEAR if file.parent.name in SILENT else Hints())
+        for file in files_under([data_dir() / folder])
+    ]
 
 
 @pytest.fixture(scope="module")

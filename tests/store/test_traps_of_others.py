@@ -266,3 +266,12 @@ def test_a_spot_quote_without_a_time_gets_the_recorders_moved_by_the_median(tmp_
     assert series["depth"].rows["ts_event"].to_list() == [T0 + 6_000_000] * 2 + [T0 + 9_000_000]
     assert series["trade"].rows["side"].to_list() == [-1, -1]
     assert "1300.000 ms" in batch.source.note
+
+
+def test_a_market_said_otherwise_by_the_path_is_refused(tmp_path):
+    path = tmp_path / "my-spot-recordings" / "BTCUSDT_1m.csv"
+    path.parent.mkdir()
+    path.write_text("timestamp,open,high,low,close,volume\n2025-06-01T00:00:00+00:00,1,2,1,2,5\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match="path says the market is spot, and --market says linear"):
+        read(path, BYBIT_LINEAR)

@@ -145,13 +145,22 @@ class Found:
                 return said[0] if len(said) == 1 else None
         return None
 
+    def _agreed(self, what: str, path: str | None, option: str | None) -> str | None:
+        """What the path or the option says; a file of one market must not enter as another's unseen."""
+        if path is not None and option is not None and path.lower() != option.lower():
+            self.refuse(
+                f"a word of its path says the {what} is {path.lower()}, and --{what} says {option.lower()}",
+                remedy=f"import it without --{what}, or from a directory of another name",
+            )
+        return path or option
+
     def venue(self) -> str:
         """Name the venue, from the path or as the user said.
 
         Raises:
-            DataError: Neither says it.
+            DataError: Neither says it, or one says otherwise than the other.
         """
-        said = self.said_by_path(_VENUES) or self.hints.venue
+        said = self._agreed("venue", self.said_by_path(_VENUES), self.hints.venue)
         if said is None:
             self.refuse(
                 "neither the file nor its path says which venue it is from",
@@ -163,9 +172,9 @@ class Found:
         """Name the category, from the path or as the user said.
 
         Raises:
-            DataError: Neither says it.
+            DataError: Neither says it, or one says otherwise than the other.
         """
-        said = self.said_by_path(_MARKETS) or self.hints.market
+        said = self._agreed("market", self.said_by_path(_MARKETS), self.hints.market)
         if said is None:
             self.refuse(
                 "neither the file nor its path says whether it is spot, linear or inverse",
