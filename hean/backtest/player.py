@@ -36,14 +36,14 @@ class _Watch:
         self.cursor = 0  # rows before this are handled or folded
         self.searched = 0  # rows before this are known to leave it silent
         self.answer = -1  # the row it answered, where it has
-        self.ask: Callable[[Tape, int, int], int] = self._next_row
+        self.ask: Callable[[Tape, int, int], int] = self.next_row
         self.skip: Callable[[Tape, int, int], None] | None = None
         if isinstance(host.component, Observer):
             self.skip = host.component.skip
             if not stepping:
                 self.ask = host.component.quiet_until
 
-    def _next_row(self, _: Tape, start: int, stop: int) -> int:
+    def next_row(self, _: Tape, start: int, stop: int) -> int:
         """The next row it watches: for a component that is told every one of them."""
         for stream in self.rows:
             row = stream.rows_before(start)
@@ -111,12 +111,12 @@ class Player:
                 watch.skip(self._tape, watch.cursor, position)
             else:
                 now = 0
-                row = watch._next_row(self._tape, watch.cursor, position)  # noqa: SLF001 (its own kind)
+                row = watch.next_row(self._tape, watch.cursor, position)
                 while row < position:
                     stream, at = self._tape.at(row)
                     now = self._tape.ts_at(row)
                     self._dispatcher.warm(watch.host, stream.message(at), now)
-                    row = watch._next_row(self._tape, row + 1, position)  # noqa: SLF001
+                    row = watch.next_row(self._tape, row + 1, position)
             watch.cursor = watch.searched = position
             watch.answer = -1
         self.position = position

@@ -19,7 +19,7 @@ from hean.backtest.report import result_hash
 from hean.backtest.result import Benchmark, Event, Funnel, Pnl, RunResult, StrategyResult
 from hean.backtest.trips import round_trips
 from hean.dispatcher import Dispatcher
-from hean.errors import HeanError
+from hean.errors import ContractError, HeanError
 from hean.instruments import split_id
 from hean.messages import (
     Bar,
@@ -237,9 +237,6 @@ def equity_curve(capital: Decimal, market: Market, log: Sequence[Envelope]) -> t
     flows: dict[str, tuple[list[int], list[float]]] = {}
     for envelope in log:
         if envelope.source != "venue":
-            if type(envelope.message) is InterestCharged:
-                stamps.append(envelope.ts_init)
-                moved.append(-float(envelope.message.amount))
             continue
         fact = envelope.message
         if type(fact) is OrderFilled:
@@ -286,7 +283,7 @@ def _prices_at(market: Market, name: str, grid: Ints) -> Floats:
             prices = of["close"] if kind is Bar else (of["bid"] + of["ask"]) / 2 if kind is Quote else of["price"]
             rows = np.searchsorted(stream.ts, grid, side="right") - 1
             return np.asarray(prices[np.maximum(rows, 0)], np.float64)
-    return np.zeros(grid.size)
+    raise ContractError(f"{name} is traded, and the tape has no price of it")
 
 
 def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funnel:
@@ -297,19 +294,21 @@ def _funnel(strategy: Strategy, market: Market, log: Sequence[Envelope]) -> Funn
         message = envelope.message
         if getattr(message, "strategy", None) != strategy.name:
             continue
-        kind = type(message)
-        if kind is Signal:
-            signals += 1
-        elif kind is SignalRefused:
-            refused[message.rule] += 1  # type: ignore[attr-defined]
-        elif kind is OrderSubmitted:
-            orders += 1
-        elif envelope.source == "venue":
-            if kind is OrderFilled:
+        at_venue = envelope.source == "venue"
+        match message:
+            case Signal():
+                signals += 1
+            case SignalRefused(rule=rule):
+                refused[rule] += 1
+            case OrderSubmitted():
+                orders += 1
+            case OrderFilled() if at_venue:
                 fills += 1
-            elif kind in {OrderCanceled, OrderExpired, OrderRejected}:
-                word = kind.__name__.removeprefix("Order").lower()
-                ended[f"{word}: {_in_short(message.reason)}"] += 1  # type: ignore[attr-defined]
+            case OrderCanceled(reason=reason) | OrderExpired(reason=reason) | OrderRejected(reason=reason) if at_venue:
+                word = type(message).__name__.removeprefix("Order").lower()
+                ended[f"{word}: {_in_short(reason)}"] += 1
+            case _:
+                pass
     # A candle that closes as trading begins is of the time before.
     since = market.ts_start + 1
     rows = 0
