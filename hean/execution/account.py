@@ -16,6 +16,22 @@ class Position(Struct, gc=False):
     quantity: Decimal = ZERO
     value: Decimal = ZERO
 
+    def trade(self, signed: Decimal, price: Decimal) -> Decimal:
+        """Book a fill of a signed quantity, and return the profit it realises, before fees."""
+        held, value = self.quantity, self.value
+        after = held + signed
+        self.quantity = after
+        if held == 0 or (held > 0) == (signed > 0):
+            self.value = value + signed * price
+            return ZERO
+        if after == 0 or (after > 0) == (held > 0):
+            # A share of the entry value leaves with the closed quantity; its rounding stays with the rest.
+            leaving = value if after == 0 else (value * (-signed) / held).quantize(PICO)
+            self.value = value - leaving
+            return -signed * price - leaving
+        self.value = after * price
+        return held * price - value
+
 
 class Account(Struct):
     """Balances by coin, and positions by instrument."""
@@ -42,20 +58,10 @@ class Account(Struct):
         position = self.positions.get(instrument.id)
         if position is None:
             position = self.positions[instrument.id] = Position()
-        held = position.quantity
-        after = held + signed
-        if held == 0 or (held > 0) == (signed > 0):
-            position.value += signed * price
-        elif after == 0 or (after > 0) == (held > 0):
-            # A share of the entry value leaves with the closed quantity; its rounding stays with the rest.
-            leaving = position.value if after == 0 else (position.value * (-signed) / held).quantize(PICO)
-            self.credit(instrument.quote, -signed * price - leaving)
-            position.value -= leaving
-        else:
-            self.credit(instrument.quote, held * price - position.value)
-            position.value = after * price
-        position.quantity = after
-        if after == 0:
+        realised = position.trade(signed, price)
+        if realised:
+            self.credit(instrument.quote, realised)
+        if position.quantity == 0:
             del self.positions[instrument.id]
 
 
