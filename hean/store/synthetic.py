@@ -12,7 +12,6 @@ funding is Bybit's formula of the premium.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import polars as pl
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 
 from hean.errors import DataError
 from hean.instruments import Category, Instrument, instrument_id
-from hean.market.carry import funding_rate, mean_premium
+from hean.market.made_up import BASIS, DRIFT, STARTS, VOLATILITY, basis_closes, premium_of, regimes, settlements, walk
 from hean.store.catalog import ImportBatch, Incoming, Source
 from hean.store.kinds import INTERVALS, kind, symbol_of
 from hean.store.rules import SYNTHETIC, in_force
-from hean.units import DAY, HOUR, YEAR, parse_time, utc
+from hean.units import DAY, HOUR, parse_time, utc
 
 Floats = NDArray[np.float64]
 
@@ -32,30 +31,7 @@ NAME = "synthetic"
 LONGEST = 3_650  # days: ten years of minutes take about 3 GB of memory
 _END = parse_time("2100-01-01")
 _STEPS = 6  # prices inside each bar, its open and close among them; with trades, each is one
-_STARTS = {
-    "BTC": 65_000.0, "ETH": 2_500.0, "SOL": 150.0, "BNB": 650.0, "XRP": 2.2, "DOGE": 0.17, "ADA": 0.6, "DOT": 3.5,
-    "WIF": 0.8, "LTC": 90.0, "LINK": 14.0, "AVAX": 20.0, "APE": 0.7,
-}  # fmt: skip
-_SHARED = 0.7  # share of the market's variance in each symbol's
 _HALF_SPREAD = 0.5e-4
-
-
-@dataclass(frozen=True)
-class Regime:
-    """How the market behaves for a while: drift and volatility a year, mean basis, and how long it lasts."""
-
-    drift: float
-    volatility: float
-    basis: float
-    hours: float
-
-
-REGIMES = (
-    Regime(drift=0.0, volatility=0.30, basis=0.5e-4, hours=36),
-    Regime(drift=3.0, volatility=0.55, basis=6e-4, hours=18),
-    Regime(drift=-3.0, volatility=0.65, basis=-5e-4, hours=12),
-    Regime(drift=-1.0, volatility=1.80, basis=-8e-4, hours=3),
-)
 
 
 @dataclass(frozen=True)
@@ -92,31 +68,30 @@ def generate(market: SyntheticMarket) -> Iterator[ImportBatch]:
         _rules(symbol, Category.LINEAR, market.start)
     count = market.days * DAY // step
     shared = np.random.default_rng([market.seed])
-    regimes = _regimes(shared, count, step)
+    drawn = regimes(shared, count, step)
     pull = shared.standard_normal((count, _STEPS - 1))
     for symbol in symbols:
-        yield _one_symbol(market, symbol, regimes=regimes, pull=pull, step=step)
+        yield _one_symbol(market, symbol, drawn=drawn, pull=pull, step=step)
 
 
 def _one_symbol(
-    market: SyntheticMarket, symbol: str, *, regimes: NDArray[np.intp], pull: Floats, step: int
+    market: SyntheticMarket, symbol: str, *, drawn: NDArray[np.intp], pull: Floats, step: int
 ) -> ImportBatch:
     # Seeded by name, not by place: leaving out one symbol changes no other.
     chance = np.random.default_rng([market.seed, *symbol.encode()])
     perp, spot = (_rules(symbol, category, market.start) for category in (Category.LINEAR, Category.SPOT))
-    stamps = market.start + np.arange(regimes.size, dtype=np.int64) * step
-    start = _STARTS.get(perp.base, float(perp.tick) * 20_000)
-    index = _index_path(chance, regimes, pull, start=start, step=step)
-    basis = _basis(chance, regimes, step=step)
+    stamps = market.start + np.arange(drawn.size, dtype=np.int64) * step
+    start = STARTS.get(perp.base, float(perp.tick) * 20_000)
+    index = walk(chance, DRIFT[drawn, None], VOLATILITY[drawn, None], pull, start=start, step=step)
+    basis = _basis(chance, drawn, step=step)
     perp_path = _with_noise(chance, index * np.exp(basis), 0.3e-4)
     spot_path = _with_noise(chance, index, 0.3e-4)
-    premium = np.sign(basis) * np.maximum(np.abs(np.expm1(basis)) - _HALF_SPREAD, 0.0)
-    premium = np.round(premium, 8)
+    premium = premium_of(basis, _HALF_SPREAD)
     name, tick = market.interval, float(perp.tick)
     series = []
     for instrument, path in ((perp, perp_path), (spot, spot_path)):
         prices = _to_grid(path, float(instrument.tick))
-        sizes = _sizes(chance, prices, regimes, instrument)
+        sizes = _sizes(chance, prices, drawn, instrument)
         bars = _ohlc(stamps, prices).with_columns(pl.Series("volume", np.round(sizes.sum(axis=1), 9)))
         series.append(Incoming(f"bar-{name}", instrument.id, bars))
         if market.trades:
@@ -139,13 +114,8 @@ def funding_of(stamps: NDArray[np.int64], premium: Floats, perp: Instrument, *, 
     """Settle funding from the premium of each bar, by Bybit's formula and the symbol's own cap."""
     interval = perp.funding_interval_h * HOUR
     cap = float(perp.funding_cap)
-    samples = interval // step
-    first = int(np.argmax(stamps % interval == 0))
-    whole = (stamps.size - first) // samples
-    windows = premium[first : first + whole * samples].reshape(whole, samples)
-    rate = [funding_rate(mean_premium(window), perp.funding_interval_h, cap) for window in windows.tolist()]
-    settled = stamps[first] + (np.arange(whole, dtype=np.int64) + 1) * interval
-    return pl.DataFrame({"ts_event": settled, "rate": np.round(rate, 8)})
+    settled, rate = settlements(stamps, premium.tolist(), step=step, interval=interval, cap=cap)
+    return pl.DataFrame({"ts_event": settled, "rate": rate})
 
 
 def _rules(symbol: str, category: Category, at: int) -> Instrument:
@@ -156,42 +126,9 @@ def _rules(symbol: str, category: Category, at: int) -> Instrument:
     return known[0]
 
 
-def _regimes(chance: np.random.Generator, count: int, step: int) -> NDArray[np.intp]:
-    """Draw which regime each bar is in: a Markov chain whose stays are geometric."""
-    regimes = np.empty(count, dtype=np.intp)
-    at, current = 0, 0
-    while at < count:
-        stay = int(chance.geometric(min(1.0, step / (REGIMES[current].hours * HOUR))))
-        regimes[at : at + stay] = current
-        at += stay
-        current = int((current + chance.integers(1, len(REGIMES))) % len(REGIMES))
-    return regimes
-
-
-def _index_path(
-    chance: np.random.Generator, regimes: NDArray[np.intp], pull: Floats, *, start: float, step: int
-) -> Floats:
-    """Walk from bar to bar; a bar opens where the last one closed. Shape (bars, steps)."""
-    moves = _STEPS - 1
-    years = step / YEAR / moves
-    drift = np.array([regime.drift for regime in REGIMES])[regimes, None]
-    volatility = np.array([regime.volatility for regime in REGIMES])[regimes, None]
-    own = chance.standard_normal(pull.shape)
-    shocks = np.sqrt(_SHARED) * pull + np.sqrt(1 - _SHARED) * own
-    returns = (drift - volatility**2 / 2) * years + volatility * np.sqrt(years) * shocks
-    walked = np.log(start) + np.cumsum(returns.ravel()).reshape(returns.shape)
-    opens = np.concatenate([[np.log(start)], walked[:-1, -1]])
-    path: Floats = np.exp(np.column_stack([opens, walked]))
-    return path
-
-
-def _basis(chance: np.random.Generator, regimes: NDArray[np.intp], *, step: int) -> Floats:
-    """Revert to the regime's mean with a half-life of an hour; straight inside the bar."""
-    keep = 0.5 ** (step / HOUR)
-    mean = np.array([regime.basis for regime in REGIMES])[regimes]
-    noise = chance.standard_normal(regimes.size) * 2e-4 * np.sqrt(1 - keep**2)
-    pushes = (1 - keep) * mean + noise
-    closes = np.fromiter(accumulate(pushes.tolist(), lambda before, push: keep * before + push), dtype=np.float64)
+def _basis(chance: np.random.Generator, drawn: NDArray[np.intp], *, step: int) -> Floats:
+    """The basis inside each bar: straight from one close to the next. Shape (bars, steps)."""
+    closes = basis_closes(chance, BASIS[drawn], step=step)
     opens = np.concatenate([[closes[0]], closes[:-1]])
     along = np.linspace(0.0, 1.0, _STEPS)
     path: Floats = opens[:, None] + (closes - opens)[:, None] * along
@@ -222,10 +159,10 @@ def _ohlc(stamps: NDArray[np.int64], path: Floats) -> pl.DataFrame:
     )
 
 
-def _sizes(chance: np.random.Generator, prices: Floats, regimes: NDArray[np.intp], instrument: Instrument) -> Floats:
+def _sizes(chance: np.random.Generator, prices: Floats, drawn: NDArray[np.intp], instrument: Instrument) -> Floats:
     """Trade about 200,000 USDT a step in calm, more when it moves; never less than one lot."""
     lot = float(instrument.step)
-    busy = np.array([regime.volatility for regime in REGIMES])[regimes, None] / REGIMES[0].volatility
+    busy = VOLATILITY[drawn, None] / VOLATILITY[0]
     wanted = 200_000 * busy * chance.lognormal(-0.5, 1.0, prices.shape) / prices
     decimals = max(0, -int(np.floor(np.log10(lot) + 1e-9)))
     return np.round(np.maximum(np.round(wanted / lot), 1) * lot, decimals)
