@@ -67,7 +67,7 @@ class TradingAccount(Struct, kw_only=True):
     `holdings` is by instrument and position index. `open_orders` is every order that is not finished, by id.
     `link_ids` are all ever used, each with the order's id: "linear" and "spot" are one space. `reserved` is, by
     instrument, the quote value of open orders that may add to a position, bought and sold; `locked` what spot orders
-    hold of each coin. `borrowed` does not exist: what cannot be paid is refused.
+    hold of each coin. Nothing can be borrowed: an order that would need it is refused.
     """
 
     uid: str
@@ -117,7 +117,7 @@ class TradingAccount(Struct, kw_only=True):
         """Set what an order ties up to what `left` of it asks at `price`; nought once it is finished or waits for a trigger."""
         if listing.is_spot:
             coin = listing.instrument.quote if order.side is Side.BUY else listing.instrument.base
-            wanted = left * price if order.side is Side.BUY else left
+            wanted = left if order.side is Side.SELL or order.in_quote else left * price
             self.locked[coin] = self.locked.get(coin, ZERO) + wanted - order.reserved
         else:
             wanted = ZERO if order.only_reduces else left * price
@@ -188,7 +188,7 @@ def wallet(
     account: TradingAccount,
     listings: Mapping[str, Listing],
     mark: Callable[[str], Decimal],
-    worth: Callable[[str], Decimal],
+    worth: Callable[[str], Decimal | None],
     haircuts: Mapping[str, Decimal],
 ) -> Wallet:
     """Add an account up.
@@ -197,12 +197,15 @@ def wallet(
         account: Whose.
         listings: What it may hold positions in.
         mark: The mark of a derivative.
-        worth: What one of a coin is worth in USDT; 0 for a coin nobody prices.
+        worth: What one of a coin is worth in USDT; None for a coin nobody prices: it counts for nothing.
         haircuts: By coin, the share of its worth that carries no margin.
     """
     total = collateral = ZERO
     for coin, balance in account.balances.items():
-        value = balance * worth(coin)
+        price = worth(coin)
+        if price is None:
+            continue
+        value = balance * price
         total += value
         # A debt counts in full.
         collateral += value * (1 - haircuts.get(coin, ZERO)) if balance > 0 else value

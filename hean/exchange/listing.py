@@ -97,7 +97,9 @@ def listings(symbols: Iterable[str], *, at: int, funding_minutes: int | None = N
         ConfigError: no rules are known of a symbol, or the interval does not divide a day.
     """
     if funding_minutes is not None and (funding_minutes < 1 or 1440 % funding_minutes):
-        raise ConfigError(f"a funding interval of {funding_minutes} minutes does not divide a day: take 1, 5, 60 or 480")
+        raise ConfigError(
+            f"a funding interval of {funding_minutes} minutes does not divide a day: take 1, 5, 60 or 480"
+        )
     listed: dict[str, Listing] = {}
     for symbol in symbols:
         found = [

@@ -19,7 +19,7 @@ class Market:
     """The state of one instrument's market.
 
     `last` is None until something trades; `ts_matched` is when the book last changed, `seq` rises with every change of the
-    book and every trade. `pricing` keeps mark, premium and funding of a derivative, and the index of either category.
+    book and every trade. `external_index` is what other venues say it is worth. `pricing` keeps mark, premium and funding of a derivative, and the index of either category.
     """
 
     def __init__(self, listing: Listing, pricing: Pricing, candles: CandleBook) -> None:
@@ -29,6 +29,7 @@ class Market:
         self.candles = candles
         self.trades: deque[Printed] = deque(maxlen=_RECENT)
         self.last: Decimal | None = None
+        self.external_index: float | None = None
         self.status = TRADING
         self.seq = 0
         self.ts_matched = 0

@@ -8,7 +8,7 @@ from decimal import Decimal
 from hean.errors import HeanError
 
 
-class Refused(HeanError):
+class Refused(HeanError):  # noqa: N818 (the word of the trade, as in SignalRefused)
     """The exchange will not do it, and nothing has changed."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -47,3 +47,7 @@ def out_of_band(*, spot: bool, buys: bool, bound: Decimal, quote: str) -> Refuse
     if buys:
         return Refused(170132, f"Buy order price cannot be higher than {bound:f}{quote}.")
     return Refused(170133, f"Sell order price cannot be lower than {bound:f}{quote}.")
+
+
+def not_modified() -> Refused:
+    return Refused(34040, "not modified")

@@ -171,8 +171,11 @@ class Order(Struct, kw_only=True):
     """An order and what became of it. It is changed in place; what is said of it is a copy.
 
     `quantity` and `left` are in base units, or in quote currency for a market buy of spot given so
-    (`in_quote`). `filled` is base units, `value` quote currency. `fees` are by coin, positive when paid.
-    `reserved` is what it ties up: quote value of a derivative order, coins of a spot order.
+    (`in_quote`). `filled` is base units, `value` quote currency. `fees` are by coin, positive when paid. The price of a
+    market order is the limit the venue holds it to. `sibling` is the other of a take-profit and stop-loss pair: one fired
+    cancels the other; `children` are the exits that its fills have made; `whole` exits close all of the position, whatever its size. A trailing stop follows at the distance
+    `trailing`, from `active_price` on; it has no trigger before. `reserved` is what it ties up: quote value of a derivative
+    order, coins of a spot order. `place` counts arrivals in the book: of two orders at one price the lower has priority.
     """
 
     order_id: str
@@ -213,7 +216,12 @@ class Order(Struct, kw_only=True):
     last_on_create: Decimal = ZERO
     parent_link_id: str = ""
     sibling: str = ""
+    children: tuple[str, ...] = ()
+    whole: bool = False
+    trailing: Decimal | None = None
+    active_price: Decimal | None = None
     reserved: Decimal = ZERO
+    place: int = 0
 
     @property
     def only_reduces(self) -> bool:

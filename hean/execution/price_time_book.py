@@ -109,12 +109,17 @@ class PriceTimeBook:
     def levels(self, side: Side, depth: int) -> list[tuple[int, int]]:
         """(price, size) of the best `depth` prices."""
         sign = -1 if side is Side.BUY else 1
-        found = []
+        found: list[tuple[int, int]] = []
         for at, level in self._sides[side].items():
             if len(found) == depth:
                 break
             found.append((sign * at, level.size))
         return found
+
+    def each_level(self, side: Side) -> Iterator[tuple[int, int]]:
+        """(price, size) of every price, the best first. The book may not change meanwhile."""
+        sign = -1 if side is Side.BUY else 1
+        return ((sign * at, level.size) for at, level in self._sides[side].items())
 
     def size_at(self, side: Side, price: int) -> int:
         level = self._sides[side].get(-price if side is Side.BUY else price)
