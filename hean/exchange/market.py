@@ -36,8 +36,10 @@ class Market:
 
     @property
     def mark(self) -> Decimal | None:
-        """What positions are valued at; for spot its last price."""
-        return self.last if self.listing.is_spot else self.pricing.mark
+        """What positions are valued at; for spot its last price, or before there is one what it is worth elsewhere."""
+        if self.listing.is_spot:
+            return self.last if self.last is not None else self.pricing.index
+        return self.pricing.mark
 
     def price(self, by: TriggerBy) -> Decimal | None:
         """The price a trigger watches; None while it is unknown."""

@@ -24,10 +24,7 @@ class Floor:
     def __init__(self, price="60000", symbols=("BTCUSDT",), funding_minutes=None, balances=None):
         listed = listings(symbols, at=START, funding_minutes=funding_minutes)
         self.exchange = Exchange(
-            {
-                name: Market(listing, Pricing(listing, START), CandleBook())
-                for name, listing in listed.items()
-            },
+            {name: Market(listing, Pricing(listing, START), CandleBook()) for name, listing in listed.items()},
             Ids(seed=1, ts_start=START),
         )
         self.now = START
@@ -95,11 +92,17 @@ class Floor:
             owed = D(0)
             if coin == "USDT":
                 owed = sum(
-                    (held.position.value for account in exchange.accounts.values() for _, _, held in account.positions()),
+                    (
+                        held.position.value
+                        for account in exchange.accounts.values()
+                        for _, _, held in account.positions()
+                    ),
                     D(0),
                 )
             there = total - owed + exchange.fees.get(coin, D(0))
-            assert there == exchange.issued.get(coin, D(0)), f"{coin}: {there} there, {exchange.issued.get(coin)} paid in"
+            assert there == exchange.issued.get(coin, D(0)), (
+                f"{coin}: {there} there, {exchange.issued.get(coin)} paid in"
+            )
         for name, market in exchange.markets.items():
             if not market.listing.is_spot:
                 net = sum(
