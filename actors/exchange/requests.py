@@ -80,17 +80,4 @@ def proof_of(args: Any) -> tuple[str, str, str]:
 
 
 _requests = msgspec.json.Decoder(Request)
-_tradedef proof_of(args: Any) -> tuple[str, str, str]:
-    """What an `auth` says: key, when it expires (ms) and signature.
-
-    Raises:
-        Refused: it says something else.
-    """
-    match args:
-        case [str() as key, int() | str() as expires, str() as signature] if not isinstance(expires, bool):
-            return key, str(expires), signature
-        case _:
-            raise invalid("auth takes key, expires and signature")
-
-
-_requests = msgspec.json.Decoder(TradeRequest)
+_trade_requests = msgspec.json.Decoder(TradeRequest)

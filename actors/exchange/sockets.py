@@ -135,8 +135,7 @@ class Hub:
                 case WSMsgType.TEXT:
                     connection.heard()
                     connection.later(desk.hear(connection, message.data))
-                    while connection.is_behind:
-                        await asyncio.sleep(max(self.faults.ack_delay_s, 0.001))
+                    await connection.caught_up()
                 case WSMsgType.PING:
                     connection.pinged()
                     if self.faults.pongs:
@@ -280,6 +279,7 @@ class Connection:
         self._transport = transport
         self._outbox: list[bytes] = []
         self._pending: deque[tuple[float, Effect]] = deque()
+        self._room = asyncio.Event()
         self.last_ping = self.last_heard = self.last_told = self._loop.time()
 
     def heard(self) -> None:
@@ -290,10 +290,11 @@ class Connection:
 
     # --- in ---------------------------------------------------------------------------------------
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether so much waits to be answered that nothing more is read."""
-        return self.is_open and len(self._pending) >= _MOST_PENDING
+    async def caught_up(self) -> None:
+        """Read nothing more while too much waits to be answered."""
+        if len(self._pending) >= _MOST_PENDING:
+            self._room.clear()
+            await self._room.wait()
 
     def later(self, effect: Effect) -> None:
         """Let a request take effect after the delay of acknowledgements, and after all before it."""
@@ -308,6 +309,7 @@ class Connection:
         now = self._loop.time()
         while self.is_open and self._pending and self._pending[0][0] <= now:
             self._pending.popleft()[1]()
+        self._room.set()
         self.hub.flush()
         if self.is_open and self._pending:
             self._wait()

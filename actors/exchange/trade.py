@@ -66,15 +66,19 @@ class Trade:
         if connection in self._sessions:
             return partial(connection.say, answer(connection, request, 20001, "Repeat auth"))
         try:
-            key = self._hub.prove(connection, request.args)
-            there = sum(one.key.uid == key.uid for one in self._sessions.values())
-            if there >= _SESSIONS * self._hub.server.limits.scale:
-                raise Refused(10003, "Too many sessions under the same UID")
+            session = self._session(connection, request)
         except Refused as refused:
             return partial(self._reject, connection, answer(connection, request, refused.code, refused.text))
-        connection.key, connection.uid = key, key.uid
-        self._sessions[connection] = Session(key)
+        connection.key, connection.uid = session.key, session.key.uid
+        self._sessions[connection] = session
         return partial(connection.say, answer(connection, request, 0, "OK"))
+
+    def _session(self, connection: "Connection", request: TradeRequest) -> "Session":
+        key = self._hub.prove(connection, request.args)
+        there = sum(one.key.uid == key.uid for one in self._sessions.values())
+        if there >= _SESSIONS * self._hub.server.limits.scale:
+            raise Refused(10003, "Too many sessions under the same UID")
+        return Session(key)
 
     def _reject(self, connection: "Connection", told: dict[str, Any]) -> None:
         connection.say(told)
