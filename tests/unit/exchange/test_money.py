@@ -8,8 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hean.exchange.refusals import Refused
 from hean.exchange.words import (
     Amendment,
-    Executed,
     ExecType,
+    Executed,
     Exit,
     FundingStruck,
     Liquidated,
@@ -170,7 +170,7 @@ def test_an_account_that_can_bear_no_more_is_liquidated_and_owes_nothing():
     busts = [event.execution for event in events if isinstance(event, Executed)]
     assert {bust.exec_type for bust in busts} == {ExecType.LIQUIDATION}
     assert sum(bust.quantity for bust in busts) == 2
-    assert [event.side for event in events if isinstance(event, Liquidated)][0] is BUY
+    assert next(event.side for event in events if isinstance(event, Liquidated)) is BUY
     assert 0 <= floor.balance(ANN) < 700
     floor.adds_up()
 

@@ -285,8 +285,8 @@ def test_an_amendment_that_cannot_be_leaves_the_order_as_it_was(floor, code, cha
     order = floor.order(ANN, BUY, "0.5", "59900")
     floor.others_take(PERP, SELL, "0.1")
     wallet = floor.exchange.wallet(ANN)
+    which = Which(instrument=PERP, order_id=order.order_id)
     with pytest.raises(Refused) as refusal:
-        which = Which(instrument=PERP, order_id=order.order_id)
         floor.exchange.amend(ANN, Amendment(which=which, **changes), floor.now)
     assert refusal.value.code == code
     assert (order.quantity, order.left, order.price) == (D("0.5"), D("0.4"), D(59900))
