@@ -162,7 +162,7 @@ def _ohlc(stamps: NDArray[np.int64], path: Floats) -> pl.DataFrame:
 def _sizes(chance: np.random.Generator, prices: Floats, drawn: NDArray[np.intp], instrument: Instrument) -> Floats:
     """Trade about 200,000 USDT a step in calm, more when it moves; never less than one lot."""
     lot = float(instrument.step)
-    busy = VOLATILITY[drawn, None] / VOLATILITY[0]
+    busy: Floats = VOLATILITY[drawn, None] / VOLATILITY[0]
     wanted = 200_000 * busy * chance.lognormal(-0.5, 1.0, prices.shape) / prices
     decimals = max(0, -int(np.floor(np.log10(lot) + 1e-9)))
     return np.round(np.maximum(np.round(wanted / lot), 1) * lot, decimals)

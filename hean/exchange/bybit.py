@@ -1,0 +1,89 @@
+"""The exchange with its market: what clients do on one side, what the world does on the other."""
+
+from collections.abc import Mapping
+
+from hean.exchange.background import REFILL, Background
+from hean.exchange.candles import CandleBook
+from hean.exchange.exchange import Exchange
+from hean.exchange.ids import Ids
+from hean.exchange.listing import Listing
+from hean.exchange.market import Market
+from hean.exchange.pricing import Pricing
+from hean.exchange.sources.source import Shown, Source
+from hean.units import SECOND
+
+PACE = SECOND // 10
+"""How far time may run in the market before it is looked at: triggers, marks, margins."""
+
+
+class Bybit:
+    """An exchange whose market moves by itself. Nothing here reads a clock: `advance` is told the time."""
+
+    def __init__(self, exchange: Exchange, source: Source, background: Background, ts_start: int) -> None:
+        self.exchange = exchange
+        self.source = source
+        self._background = background
+        self._ts_ticked = ts_start
+
+    @classmethod
+    def open(
+        cls,
+        listings: Mapping[str, Listing],
+        source: Source,
+        *,
+        ts_start: int,
+        seed: int = 0,
+        refill: int = REFILL,
+    ) -> "Bybit":
+        """Begin an exchange at `ts_start`, with the past that its source tells.
+
+        Args:
+            listings: By instrument; those the source does not know are not listed.
+            source: What the market does by itself.
+            ts_start: When it begins.
+            seed: What its ids are made from.
+            refill: After how many nanoseconds of market time what was taken from the background comes back.
+        """
+        markets: dict[str, Market] = {}
+        ts_begin = ts_start
+        for instrument, history in source.history().items():
+            listing = listings[instrument]
+            pricing = Pricing(listing, min(ts_start, history.ts_end))
+            pricing.load(history)
+            candles = CandleBook()
+            candles.load(history)
+            markets[instrument] = Market(listing, pricing, candles)
+            ts_begin = min(ts_begin, history.ts_end)
+        exchange = Exchange(markets, Ids(seed, ts_start))
+        bybit = cls(exchange, source, Background(exchange, markets, refill=refill), ts_begin)
+        bybit.advance(ts_start)
+        exchange.drain()
+        return bybit
+
+    def advance(self, now: int) -> None:
+        """Let the market do what it does up to `now`, in order of time, however late this is called."""
+        for move in self.source.advance(now):
+            self._pass(move.ts)
+            if isinstance(move, Shown):
+                market = self.exchange.markets[move.instrument]
+                if move.index is not None:
+                    market.external_index = move.index
+                if move.interest is not None:
+                    market.candles.observe_interest(move.ts, move.interest)
+                self._background.show(move)
+            else:
+                self._background.flow(move)
+        self._pass(now)
+        self._tick(now)
+
+    def _pass(self, now: int) -> None:
+        """Look at the market at every multiple of the pace on the way."""
+        due = (self._ts_ticked // PACE + 1) * PACE
+        while due < now:
+            self._tick(due)
+            due += PACE
+
+    def _tick(self, now: int) -> None:
+        self._background.mend(now)
+        self.exchange.tick(now)
+        self._ts_ticked = max(self._ts_ticked, now)
