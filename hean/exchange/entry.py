@@ -32,7 +32,7 @@ class Entry:
 
         Returns:
             The quantity, cut to the position where it only reduces; and the limit: its own, or where the venue holds a
-            market order to. None while no price is known that a market order could be held to.
+            market order to. None for a market order that waits: it is held to what there is when it fires.
 
         Raises:
             Refused: it may not.
@@ -44,7 +44,11 @@ class Entry:
         self._position_index(account, new, market)
         self._grid(market, new)
         quantity = self._reducing(account, market, new)
-        limit = new.price if new.kind is OrderType.LIMIT else self.protected(new, market)
+        limit = new.price
+        if new.kind is OrderType.MARKET and new.trigger is None:
+            limit = self.protected(new, market)
+            if limit is None:
+                raise Refused(170210 if listing.is_spot else 110118, "Market order finds no price.")
         self._sizes(market, new, quantity, limit)
         if new.price is not None and new.trigger is None:
             self._band(market, new.side, new.price)

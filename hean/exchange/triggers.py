@@ -94,6 +94,8 @@ class Triggers:
                 self._matching.end(order, market, now, cancel_type="CancelByReduceOnly")
                 return False
         order.status = Status.TRIGGERED
+        if order.create_type == "CreateByUser":
+            order.create_type = "CreateByStopOrder"
         order.ts_updated = now
         return True
 

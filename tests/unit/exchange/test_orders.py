@@ -479,6 +479,48 @@ def test_a_trailing_stop_follows_the_gain_and_never_back(floor):
     assert floor.held(ANN) == 0
 
 
+def test_a_triggered_order_says_what_made_it_and_is_held_to_the_market_it_finds(floor):
+    order = floor.order(ANN, BUY, "0.2", trigger=Trigger(D(62000), rising=True, by=TriggerBy.MARK))
+    assert (order.price, order.stop_order_type, order.create_type) == (None, "Stop", "CreateByUser")
+    floor.worth("63000")
+    assert order.create_type == "CreateByStopOrder"
+    assert order.average == D(63001)
+    assert order.price > D(63001)
+
+
+def test_exits_of_a_spot_buy_sell_what_it_has_received(floor):
+    floor.order(ANN, BUY, "0.1", "60001", name=SPOT, take_profit=Exit(D(61000)), stop_loss=Exit(D(59000)))
+    exits = list(floor.exchange.accounts[ANN].open_orders.values())
+    assert [(order.side, order.quantity, order.stop_order_type) for order in exits] == [
+        (SELL, D("0.0999"), "OcoOrder"),
+        (SELL, D("0.0999"), "OcoOrder"),
+    ]
+    floor.worth("58900")
+    floor.others_take(SPOT, SELL, "0.001")
+    floor.pass_time(1)
+    assert floor.balance(ANN, "BTC") == 1
+    assert {order.status for order in exits} == {Status.FILLED, Status.DEACTIVATED}
+
+
+def test_a_spot_exit_order_sets_its_coins_aside_and_a_conditional_one_does_not(floor):
+    floor.order(ANN, SELL, "0.4", name=SPOT, trigger=Trigger(D(59000), rising=False), order_filter=OrderFilter.STOP)
+    assert floor.exchange.accounts[ANN].free("BTC") == 1
+    order = floor.order(
+        ANN, SELL, "0.4", name=SPOT, trigger=Trigger(D(59000), rising=False), order_filter=OrderFilter.TPSL
+    )
+    assert floor.exchange.accounts[ANN].free("BTC") == D("0.6")
+    floor.exchange.cancel(ANN, Which(instrument=SPOT, order_id=order.order_id), floor.now)
+    assert floor.exchange.accounts[ANN].free("BTC") == 1
+
+
+def test_before_there_is_a_price_a_market_order_is_refused():
+    floor = Floor(price=None)
+    for name, code in ((PERP, 110118), (SPOT, 170210)):
+        with pytest.raises(Refused) as refusal:
+            floor.order(ANN, BUY, "0.2", name=name)
+        assert refusal.value.code == code
+
+
 # --- hedge mode -----------------------------------------------------------------------------------
 
 
