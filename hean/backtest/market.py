@@ -107,7 +107,7 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
     for name in names:
         price = prices[name]
         warmup = max((strategy.warmup_ns for strategy in watching[name]), default=0)
-        history[name] = ts_start - next((a for a, b in _stretches(price) if a <= ts_start < b), ts_start)
+        history[name] = ts_start - next((a for a, b in price.stretches() if a <= ts_start < b), ts_start)
         from_ts = ts_start - min(warmup, history[name])
         tiers[name] = _tier_of(price)
         oldest = max(oldest, price.interval or 0)
@@ -209,7 +209,7 @@ def _span(settings: BacktestSettings, choices: Sequence[Sequence[Series]]) -> Pe
     """
     common: list[Period] = [(-(1 << 62), 1 << 62)]
     for alternatives in choices:
-        known = [stretch for series in alternatives for stretch in _stretches(series)]
+        known = [stretch for series in alternatives for stretch in series.stretches()]
         common = _widest((max(a, c), min(b, d)) for a, b in common for c, d in known if max(a, c) < min(b, d))
     asked = None if settings.start is None else parse_time(settings.start)
     until = None if settings.end is None else parse_time(settings.end)
@@ -265,30 +265,10 @@ def _widest(periods: Iterable[Period]) -> list[Period]:
     return kept
 
 
-def _pieces(series: Series) -> list[Period]:
-    """When a series is known: candles up to every hole, ticks from the first to the last of each day."""
-    if series.interval is None:
-        return [(part.first_ts, part.last_ts + 1) for part in series.partitions]
-    holes = [edge for gap in series.gaps.listed for edge in (gap.from_ts, gap.to_ts)]
-    edges = [series.first_ts, *holes, series.last_ts + series.interval]
-    return list(zip(edges[::2], edges[1::2], strict=True))
-
-
-def _stretches(series: Series) -> list[Period]:
-    """When a series is known without a hole longer than a day."""
-    joined: list[Period] = []
-    for start, end in _pieces(series):
-        if joined and start - joined[-1][1] <= DAY:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((start, end))
-    return joined
-
-
 def _covered(series: Series, period: Period) -> int:
     """How much of a period a series is known for, in nanoseconds."""
     start, end = period
-    return sum(max(0, min(end, b) - max(start, a)) for a, b in _pieces(series))
+    return sum(max(0, min(end, b) - max(start, a)) for a, b in series.pieces())
 
 
 # --- which series -------------------------------------------------------------------------------

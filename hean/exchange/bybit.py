@@ -12,8 +12,9 @@ from hean.exchange.pricing import Pricing
 from hean.exchange.sources.source import Shown, Source
 from hean.units import SECOND
 
-PACE = SECOND // 10
-"""How far time may run in the market before it is looked at: triggers, marks, margins."""
+PACE = SECOND // 20
+"""How often the market is looked at: triggers, marks, margins, what was taken. Always at multiples of it, so that what happens
+does not depend on how often the exchange is asked."""
 
 
 class Bybit:
@@ -23,7 +24,7 @@ class Bybit:
         self.exchange = exchange
         self.source = source
         self._background = background
-        self._ts_ticked = ts_start
+        self._ts_look = -(-ts_start // PACE) * PACE
 
     @classmethod
     def open(
@@ -63,7 +64,7 @@ class Bybit:
     def advance(self, now: int) -> None:
         """Let the market do what it does up to `now`, in order of time, however late this is called."""
         for move in self.source.advance(now):
-            self._pass(move.ts)
+            self._look_until(move.ts)
             if isinstance(move, Shown):
                 market = self.exchange.markets[move.instrument]
                 if move.index is not None:
@@ -73,17 +74,11 @@ class Bybit:
                 self._background.show(move)
             else:
                 self._background.flow(move)
-        self._pass(now)
-        self._tick(now)
+        self._look_until(now + 1)
 
-    def _pass(self, now: int) -> None:
-        """Look at the market at every multiple of the pace on the way."""
-        due = (self._ts_ticked // PACE + 1) * PACE
-        while due < now:
-            self._tick(due)
-            due += PACE
-
-    def _tick(self, now: int) -> None:
-        self._background.mend(now)
-        self.exchange.tick(now)
-        self._ts_ticked = max(self._ts_ticked, now)
+    def _look_until(self, ts: int) -> None:
+        """Look at the market at each multiple of the pace before `ts`."""
+        while self._ts_look < ts:
+            self._background.mend(self._ts_look)
+            self.exchange.tick(self._ts_look)
+            self._ts_look += PACE

@@ -17,6 +17,7 @@ import msgspec
 from hean.errors import ConfigError, DataError
 from hean.instruments import split_id
 from hean.store.kinds import is_kind
+from hean.units import DAY
 
 FORMAT = 1
 _NAME = "manifest.json"
@@ -90,6 +91,24 @@ class Series(msgspec.Struct, frozen=True):
     @property
     def last_ts(self) -> int:
         return max(partition.last_ts for partition in self.partitions)
+
+    def pieces(self) -> list[tuple[int, int]]:
+        """When it is known: candles up to every hole, ticks from the first to the last of each day."""
+        if self.interval is None:
+            return [(part.first_ts, part.last_ts + 1) for part in self.partitions]
+        holes = [edge for gap in self.gaps.listed for edge in (gap.from_ts, gap.to_ts)]
+        edges = [self.first_ts, *holes, self.last_ts + self.interval]
+        return list(zip(edges[::2], edges[1::2], strict=True))
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """When it is known without a hole longer than a day."""
+        joined: list[tuple[int, int]] = []
+        for start, end in self.pieces():
+            if joined and start - joined[-1][1] <= DAY:
+                joined[-1] = joined[-1][0], max(joined[-1][1], end)
+            else:
+                joined.append((start, end))
+        return joined
 
 
 class Manifest(msgspec.Struct, frozen=True):
