@@ -159,7 +159,7 @@ class Private:
         return accounts.setdefault(uid, News())
 
     def _tell(self, uid: str, news: "News", now: int) -> None:
-        exchange = self._hub.server.bybit.exchange
+        exchange = self._hub.server.exchange
         markets = exchange.markets
 
         def listing(instrument: str) -> Listing:
@@ -252,7 +252,7 @@ class Lifelines:
         for topic in connection.topics & PRODUCTS.keys():
             uid, product = line = (connection.uid or "", PRODUCTS[topic])
             self._held[line].discard(connection)
-            window = self._hub.server.bybit.exchange.accounts[uid].windows.get(product)
+            window = self._hub.server.exchange.accounts[uid].windows.get(product)
             if window is not None and window.seconds and not self._held[line]:
                 self._due[line] = now + window.seconds * SECOND
 
@@ -261,7 +261,7 @@ class Lifelines:
         over = [line for line, due in self._due.items() if due <= now]
         for uid, product in over:
             del self._due[uid, product]
-            exchange = self._hub.server.bybit.exchange
+            exchange = self._hub.server.exchange
             of_product = [
                 instrument
                 for instrument, market in exchange.markets.items()

@@ -74,7 +74,7 @@ class Public:
         self._streams: dict[tuple[str, str], Stream] = {}
         self._directions: dict[str, Direction] = {}
         now = hub.server.now()
-        for instrument, market in hub.server.bybit.exchange.markets.items():
+        for instrument, market in hub.server.exchange.markets.items():
             category = market.listing.category
             self._markets[category, market.listing.symbol] = market
             self._directions[instrument] = Direction(market)
@@ -208,7 +208,7 @@ class Public:
 
     def _told_of(self, event: Printed | Liquidated, name: str) -> Stream | None:
         """The stream of a topic of the event's instrument, where anybody listens to it."""
-        listing = self._hub.server.bybit.exchange.markets[event.instrument].listing
+        listing = self._hub.server.exchange.markets[event.instrument].listing
         stream = self._streams.get((listing.category, f"{name}.{listing.symbol}"))
         return stream if stream is not None and stream.subscribers else None
 
@@ -225,7 +225,7 @@ class Public:
 
     def u_of(self, instrument: str, now: int) -> int:
         """The update id of the deepest book, brought up to now for all who have it."""
-        market = self._hub.server.bybit.exchange.markets[instrument]
+        market = self._hub.server.exchange.markets[instrument]
         stream, chain = self._chain(market, DEEPEST)
         self._tell(stream, now)
         return chain.u

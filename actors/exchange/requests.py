@@ -80,4 +80,4 @@ def proof_of(args: Any) -> tuple[str, str, str]:
 
 
 _requests = msgspec.json.Decoder(Request)
-_trade_requests = msgspec.json.Decoder(TradeRequest)
+_trade_requests = msgspec.json.Decoder(TradeRequest, float_hook=str)

@@ -93,13 +93,12 @@ class Trade:
         except Refused as refused:
             return partial(connection.say, self._refusal(connection, request, refused))
         done = OPERATIONS[request.op](server, session.key.uid, session.key, body)
-        server.settle()
         if self._hub.faults.loses(path):
             return _nothing
         told = answer(connection, request, done.ret_code, done.ret_msg) | {
             "data": done.result,
             "retExtInfo": done.ret_ext_info,
-            "header": done.limit.headers | self._stamps(),
+            "header": ({} if done.limit is None else done.limit.headers) | self._stamps(),
             "connId": connection.id,
         }
         return partial(self._hub.tell, request.op, _encode(told), "trade", (connection,))
