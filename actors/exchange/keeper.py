@@ -21,7 +21,10 @@ from hean.exchange.account import TradingAccount
 from hean.exchange.candles import Kind
 from hean.exchange.clearing import HOUSE, Records
 from hean.exchange.exchange import Exchange
+from hean.exchange.history import History
 from hean.exchange.ids import Ids
+from hean.exchange.market import Market
+from hean.exchange.pricing import Pricing
 from hean.exchange.words import (
     ClosedPnl,
     Event,
@@ -36,7 +39,8 @@ from hean.exchange.words import (
     Printed,
     Trigger,
 )
-from hean.units import MINUTE
+from hean.messages import Side
+from hean.units import MILLISECOND, MINUTE
 
 FORMAT = 1
 """Raised whenever an older HEAN could no longer read the file, or would misread it."""
@@ -48,20 +52,12 @@ Candle = dict[str, tuple[float, ...]]
 
 
 class Counters(Struct, kw_only=True):
-    """What is one of a kind: names given so far, fees taken, coins paid in, and where each market was."""
+    """What is one of a kind: names given so far, fees taken, coins paid in, and the sequence of each market."""
 
     ids: Ids
     fees: dict[str, Decimal]
     issued: dict[str, Decimal]
-    markets: dict[str, "MarketState"]
-
-
-class MarketState(Struct):
-    """`seq` may never fall; `last` is None before the first trade; `ts_next` is the next settlement, 0 for spot."""
-
-    seq: int
-    last: Decimal | None
-    ts_next: int
+    seqs: dict[str, int]
 
 
 class Saved(Struct, kw_only=True):
@@ -73,14 +69,59 @@ class Saved(Struct, kw_only=True):
     settled: dict[str, list[tuple[int, Decimal]]] = field(default_factory=dict)
     candles: dict[str, list[tuple[int, Candle]]] = field(default_factory=dict)
 
-    def put_back(self, exchange: Exchange) -> None:
-        """Make an exchange that has just been built what it was. Open orders take the places they had."""
+    def remember(self, histories: Mapping[str, History]) -> None:
+        """Put the minutes that were seen in place of those that a source has made up or read for them."""
+        for name, minutes in self.candles.items():
+            history = histories.get(name)
+            if history is None:
+                continue
+            columns = {"last": history.last, "mark": history.mark, "index": history.index, "premium": history.premium}
+            for ms, candle in minutes:
+                at = (ms * MILLISECOND - history.ts_first) // MINUTE
+                for kind, row in candle.items():
+                    kept = columns[kind]
+                    if kept is not None and 0 <= at < len(kept):
+                        kept[at] = row
+
+    def put_back(self, exchange: Exchange, now: int) -> None:
+        """Make an exchange that has just begun, its house quoting, what it was.
+
+        Open orders take their old places; those that the market has passed meanwhile are met by it now, at their own price.
+        """
         for name in Ids.__struct_fields__:
             setattr(exchange.ids, name, getattr(self.counters.ids, name))
-        for name, was in self.counters.markets.items():
-            market = exchange.markets[name]
-            market.seq = max(market.seq, was.seq)
+        for name, seq in self.counters.seqs.items():
+            if name in exchange.markets:
+                exchange.markets[name].seq += seq
+        for name, struck in self.settled.items():
+            if name in exchange.markets:
+                _settle_again(exchange.markets[name].pricing, struck)
         exchange.restore(self.accounts, self.records, self.counters.fees, self.counters.issued)
+        for market in exchange.markets.values():
+            for side in Side:
+                _uncross(exchange, market, side, now)
+
+
+def _settle_again(pricing: Pricing, struck: list[tuple[int, Decimal]]) -> None:
+    rates = dict(pricing.settled) | dict(struck)
+    pricing.settled.clear()
+    pricing.settled.extend(sorted(rates.items()))
+    pricing.last_settled = pricing.settled[-1][1]
+
+
+def _uncross(exchange: Exchange, market: Market, side: Side, now: int) -> None:
+    """Let the house quote again what crosses the clients' orders of a side: it then trades with them."""
+    other = Side.SELL if side is Side.BUY else Side.BUY
+    own = (one.price for one in market.book.opposite(other, None) if one.owner != HOUSE)
+    best = next(own, None)
+    if best is None:
+        return
+    name = market.listing.id
+    crossing = [(one.price, one.size) for one in market.book.opposite(side, best) if one.owner == HOUSE]
+    for price, _ in crossing:
+        exchange.background_set(name, other, price, 0, now)
+    for price, size in crossing:
+        exchange.background_set(name, other, price, size, now)
 
 
 class Keeper:
@@ -310,10 +351,7 @@ def _counters(exchange: Exchange) -> Counters:
         ids=exchange.ids,
         fees=exchange.fees,
         issued=exchange.issued,
-        markets={
-            name: MarketState(market.seq, market.last, market.pricing.ts_next)
-            for name, market in exchange.markets.items()
-        },
+        seqs={name: market.seq for name, market in exchange.markets.items()},
     )
 
 
