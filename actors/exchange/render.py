@@ -7,6 +7,7 @@ number is "" and never null. Source: Bybit v5 documentation, page by page, and a
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+from urllib.parse import quote
 
 from hean.exchange.account import Holding, PositionFigures, TradingAccount, figures, leverage_of, order_initial
 from hean.exchange.exchange import Exchange
@@ -84,6 +85,16 @@ _FINER = frozenset(
 def price_scale(listing: Listing) -> int:
     """How many decimals prices of a contract are written with."""
     return listing.price_places + (listing.symbol in _FINER)
+
+
+def cursor(*parts: object) -> str:
+    """A page cursor: opaque to clients, percent-encoded as the venue's are, since they are sent back as they came."""
+    return quote(":".join(map(str, parts)), safe="")
+
+
+def page(place: int) -> str:
+    """A cursor that is a place in a list."""
+    return cursor("page", place)
 
 
 # --- orders and executions ------------------------------------------------------------------------
@@ -288,7 +299,7 @@ def position(exchange: Exchange, uid: str, instrument: str, index: int, *, strea
         "leverage": number(leverage),
         "breakEvenPrice": _unless(flat, _break_even(account, holding), stream=stream),
         "markPrice": price_or_none(mark, listing),
-        "liqPrice": price_or_none(_liquidation_price(exchange, uid, listing, holding, mark), listing),
+        "liqPrice": price_or_none(_liquidation_price(exchange, uid, instrument, index), listing),
         "bustPrice": "",
         "positionIM": figure(sums.initial),
         "positionIMByMp": figure(sums.initial),
@@ -342,23 +353,10 @@ def _break_even(account: TradingAccount, holding: Holding) -> Decimal:
     return (holding.position.value - holding.running) / (held - abs(held) * account.rates.linear_taker)
 
 
-def _liquidation_price(
-    exchange: Exchange, uid: str, listing: Listing, holding: Holding, mark: Decimal | None
-) -> Decimal | None:
-    """The mark at which the account would be liquidated if no other moved; None where there is no such price.
-
-    An estimate, as on the venue: in cross margin everything else the account holds moves it.
-    """
-    if not holding.quantity or mark is None:
-        return None
-    account, tier = exchange.accounts[uid], tier_of(listing.instrument, abs(holding.quantity) * mark)
-    wallet = exchange.wallet(uid)
-    # What a rise of the mark by one adds to the margin balance, less what it adds to the maintenance margin.
-    slope = holding.quantity - abs(holding.quantity) * (tier.maintenance_rate + account.rates.linear_taker)
-    found = mark - (wallet.margin - wallet.maintenance) / slope
-    tick = listing.instrument.tick
-    found = found // tick * tick
-    return found if tick <= found <= max_price(listing) else None
+def _liquidation_price(exchange: Exchange, uid: str, instrument: str, index: int) -> Decimal | None:
+    """An estimate, since in cross margin all the account holds moves it; none where it lies outside the prices there can be."""
+    found, listing = exchange.liquidation_price(uid, instrument, index), exchange.markets[instrument].listing
+    return found if found is not None and listing.instrument.tick <= found <= max_price(listing) else None
 
 
 def _exit_price(exchange: Exchange, uid: str, order_id: str, listing: Listing) -> str:
@@ -690,7 +688,6 @@ def _spot_ticker(market: Market, now: int, *, stream: bool) -> Rendered:
 def _linear_ticker(market: Market, now: int, *, stream: bool) -> Rendered:
     listing, pricing = market.listing, market.pricing
     day = market.candles.day(now)
-    open_interest = _open_interest(market)
     rendered: Rendered = {
         "symbol": listing.symbol,
         "lastPrice": price_or_none(market.last, listing),
@@ -698,7 +695,7 @@ def _linear_ticker(market: Market, now: int, *, stream: bool) -> Rendered:
         "markPrice": price_or_none(pricing.mark, listing),
         **_last_day(market, now),
         "prevPrice1h": "" if day is None else price(_decimal(day.previous_hour), listing),
-        **_interest(open_interest, pricing.mark, listing),
+        **_interest(market.candles.interest, pricing.mark, listing),
         "fundingRate": "" if pricing.predicted is None else number(pricing.predicted),
         "nextFundingTime": milliseconds(pricing.ts_next),
         "fundingIntervalHour": number((Decimal(listing.funding_minutes) / 60).quantize(Decimal("0.0001"))),
@@ -749,16 +746,11 @@ def _touch(market: Market) -> Rendered:
     return rendered
 
 
-def _open_interest(market: Market) -> Sequence[float] | None:
-    rows = market.candles.open_interest("5min", None, None, 1)
-    return rows[0] if rows else None
-
-
-def _interest(row: Sequence[float] | None, mark: Decimal | None, listing: Listing) -> Rendered:
+def _interest(single: float | None, mark: Decimal | None, listing: Listing) -> Rendered:
     """Open interest of both sides and of one, in base coin and in quote currency at the mark."""
     rendered: Rendered = {}
-    for place, name in ((1, "openInterest"), (2, "singleOpenInterest")):
-        held = None if row is None else row[place]
+    for sides, name in ((2, "openInterest"), (1, "singleOpenInterest")):
+        held = None if single is None else sides * single
         rendered[name] = "" if held is None else f"{held:.{listing.quantity_places}f}"
         rendered[f"{name}Value"] = "" if held is None or mark is None else f"{held * float(mark):.2f}"
     return rendered
