@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
