@@ -9,11 +9,12 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 from Crypto.Hash import SHA256
 from Crypto.PublicKey import RSA
 from Crypto.Signature import pkcs1_15
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hean.errors import ConfigError
 from hean.exchange.refusals import Refused
@@ -24,18 +25,20 @@ _AHEAD_MS = 1000
 _LONGEST = 16  # digits of a time or window in milliseconds: more is garbage
 
 CONTRACT, SPOT = "ContractTrade", "Spot"
-ALL_RIGHTS: Mapping[str, tuple[str, ...]] = {
-    CONTRACT: ("Order", "Position"),
-    SPOT: ("SpotTrade",),
-    "Wallet": ("AccountTransfer", "SubMemberTransfer"),
-    "Options": (),
-    "Derivatives": ("DerivativesTrade",),
-    "CopyTrading": (),
-    "BlockTrade": (),
-    "Exchange": (),
-    "NFT": (),
-    "Affiliate": (),
-}
+ALL_RIGHTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        CONTRACT: ("Order", "Position"),
+        SPOT: ("SpotTrade",),
+        "Wallet": ("AccountTransfer", "SubMemberTransfer"),
+        "Options": (),
+        "Derivatives": ("DerivativesTrade",),
+        "CopyTrading": (),
+        "BlockTrade": (),
+        "Exchange": (),
+        "NFT": (),
+        "Affiliate": (),
+    }
+)
 
 
 class ApiKey(Struct, frozen=True, kw_only=True, dict=True):
@@ -49,7 +52,7 @@ class ApiKey(Struct, frozen=True, kw_only=True, dict=True):
     secret: str = ""
     public_key: str = ""
     read_only: bool = False
-    rights: Mapping[str, tuple[str, ...]] = ALL_RIGHTS
+    rights: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ALL_RIGHTS)
     ips: tuple[str, ...] = ()
 
     def may(self, category: str) -> bool:

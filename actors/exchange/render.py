@@ -50,8 +50,8 @@ def figure(value: Decimal, digits: int = 8) -> str:
 
 
 def measured(value: float, digits: int = 8) -> str:
-    """The same of a measurement."""
-    return number(Decimal(f"{value:.{digits}f}"))
+    """The same of a measurement, without binary noise."""
+    return figure(Decimal(f"{value:.15g}"), digits)
 
 
 def milliseconds(ts: int) -> str:
