@@ -11,7 +11,6 @@ from hean.messages import Side
 from hean.units import SECOND
 
 REFILL = 3 * SECOND // 4
-_ANY_PRICE = {Side.BUY: 1 << 60, Side.SELL: 1}
 
 
 class House(Protocol):
@@ -19,7 +18,7 @@ class House(Protocol):
 
     def background_set(self, instrument: str, side: Side, ticks: int, steps: int, now: int) -> None: ...
 
-    def background_take(self, instrument: str, side: Side, limit: int, steps: int, now: int) -> int: ...
+    def background_take(self, instrument: str, side: Side, limit: int | None, steps: int, now: int) -> int: ...
 
     def background_at(self, instrument: str, side: Side, ticks: int) -> int: ...
 
@@ -49,10 +48,12 @@ class Background:
 
     def flow(self, flow: Flow) -> None:
         """Let a taker take."""
-        limit = flow.limit if flow.limit is not None else _ANY_PRICE[flow.side]
-        self._house.background_take(flow.instrument, flow.side, limit, flow.steps, flow.ts)
+        met = self._books[flow.instrument][flow.side is Side.BUY]
+        # What clients took before comes back all the same.
+        self._look(flow.instrument, met, flow.ts)
+        self._house.background_take(flow.instrument, flow.side, flow.limit, flow.steps, flow.ts)
         if flow.recorded:
-            self._accept(flow.instrument, self._books[flow.instrument][flow.side is Side.BUY])
+            self._accept(flow.instrument, met)
 
     def mend(self, now: int) -> None:
         """See what has been taken, and put back what was missed long enough."""
