@@ -16,7 +16,6 @@ Kind = Literal["public", "private", "trade"]
 Part = Literal["snapshot", "delta", "message"]
 
 SKEW_NS = 0
-ANSWER_DELAY_S = 0.0
 ACK_DELAY_S = 0.020
 """pybit notes what it waits for only after it has sent it: an acknowledgement may not come at once."""
 
@@ -25,6 +24,7 @@ class Faults:
     """What is armed. A quantity that is `next` is counted over all streams or requests, `every` on each stream by itself.
 
     Attributes:
+        latency_s: of the network, added to every answer and push; no fault, but a way to be far away.
         skew_ns: how far the venue's clock is ahead of the true one when it checks the time of a request.
         answer_delay_s: how long every REST answer is held back.
         ack_delay_s: how long acknowledgements on a socket are held back.
@@ -32,8 +32,9 @@ class Faults:
     """
 
     def __init__(self, clock: Callable[[], int], chance: Random | None = None) -> None:
+        self.latency_s = 0.0
         self.skew_ns = SKEW_NS
-        self.answer_delay_s = ANSWER_DELAY_S
+        self.answer_delay_s = 0.0
         self.ack_delay_s = ACK_DELAY_S
         self.pongs = True
         self._clock = clock
@@ -46,7 +47,13 @@ class Faults:
     @property
     def quiet(self) -> bool:
         """Whether what the sockets say goes out as it is: `outgoing` need not be asked."""
-        return not self._streams and not self._held
+        return not self._streams and not self._held and not self.latency_s
+
+    def move_away(self, latency_s: float) -> None:
+        """Be so much further away from every client."""
+        self.latency_s += latency_s
+        self.answer_delay_s += latency_s
+        self.ack_delay_s += latency_s
 
     def arm(self, fault: "StreamFault | StormFault | LossFault") -> None:
         match fault:
@@ -105,7 +112,7 @@ class Faults:
         now = self._clock()
         self._streams[:] = [one for one in self._streams if not one.is_spent(now)]
         part = part_of(text)
-        pushes = [(0.0, text)]
+        pushes = [(self.latency_s, text)]
         for fault in self._streams:
             # The push after one that is held back is to pass it, not to be held back as well.
             passes = fault.verb == "reorder" and (to, topic) in self._held
@@ -121,7 +128,7 @@ class Faults:
                         pushes *= 1 + fault.times
                     case "delay":
                         pushes = [(wait + fault.delay_s, one) for wait, one in pushes]
-        return pushes + [(0.0, one) for one in self._held.pop((to, topic), ())]
+        return pushes + [(self.latency_s, one) for one in self._held.pop((to, topic), ())]
 
 
 class Storm(Struct, frozen=True):

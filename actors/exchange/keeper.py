@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from hean.errors import ConfigError, DataError
+from hean.errors import ConfigError, DataError, HeanError
 from hean.exchange.account import TradingAccount
 from hean.exchange.candles import Kind
 from hean.exchange.clearing import HOUSE, Records
@@ -137,6 +137,7 @@ class Keeper:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._failure: HeanError | None = None
         self._trailing: dict[str, tuple[Order, Trigger | None]] = {}
         self._minute = 0
         self._kept_until: dict[str, int] = {}
@@ -204,9 +205,22 @@ class Keeper:
     # --- in -----------------------------------------------------------------------------------------
 
     def save(self, exchange: Exchange, events: Collection[Event]) -> None:
-        """Write what events have changed, all of it or, if the process dies meanwhile, nothing."""
+        """Write what events have changed, all of it or, if the process dies meanwhile, nothing.
+
+        Raises:
+            HeanError: it cannot be written. What came later would not fit what is there: nothing is written any more.
+        """
         if not events:
             return
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._save(exchange, events)
+        except HeanError as failure:
+            self._failure = failure
+            raise
+
+    def _save(self, exchange: Exchange, events: Collection[Event]) -> None:
         uids: dict[str, None] = {}
         orders: dict[str, Order] = {}
         executions: list[Execution] = []

@@ -22,7 +22,6 @@ from msgspec import Struct, field
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from actors.exchange.faults import (
-    ANSWER_DELAY_S,
     SKEW_NS,
     Effects,
     Kind,
@@ -320,7 +319,7 @@ class Restriction(Instrument):
 class Window(Arguments):
     uid: str
     product: Literal["DERIVATIVES", "SPOT"] = "DERIVATIVES"
-    seconds: int = Field(ge=0, le=300, description="0 switches it off")
+    seconds: int = Field(ge=3, le=300, description="how long it waits for a socket to come back")
 
 
 class Scale(Arguments):
@@ -398,11 +397,11 @@ async def _refuse_connections(server: "ExchangeServer", wanted: Outage, pull: "P
 
 def _slow_answers(server: "ExchangeServer", wanted: Milliseconds, pull: "Pull") -> Hold:
     """Hold every REST answer back."""
-    server.faults.answer_delay_s = wanted.ms / 1000
+    server.faults.answer_delay_s = server.faults.latency_s + wanted.ms / 1000
     pull.note(f"every answer waits {wanted.ms:g} ms")
 
     def release() -> None:
-        server.faults.answer_delay_s = ANSWER_DELAY_S
+        server.faults.answer_delay_s = server.faults.latency_s
 
     return Hold(release)
 
@@ -506,10 +505,12 @@ def _restrict(server: "ExchangeServer", wanted: Restriction, pull: "Pull") -> Ho
     return Hold(release)
 
 
-def _disconnect_window(server: "ExchangeServer", wanted: Window, pull: "Pull") -> None:
+def _disconnect_window(server: "ExchangeServer", wanted: Window, pull: "Pull") -> Hold:
     """Set an account's window of disconnect-cancel, which the venue grants on request."""
-    server.bybit.exchange.set_window(wanted.uid, wanted.product, wanted.seconds, server.now())
+    exchange = server.bybit.exchange
+    exchange.set_window(wanted.uid, wanted.product, wanted.seconds, server.now())
     pull.note(f"{wanted.product} of {wanted.uid} is cancelled {wanted.seconds} s after its sockets are gone")
+    return Hold(lambda: exchange.set_window(wanted.uid, wanted.product, 0, server.now()))
 
 
 def _scale_limits(server: "ExchangeServer", wanted: Scale, pull: "Pull") -> Hold:
@@ -546,7 +547,7 @@ class Lever(Struct, frozen=True):
 
     def holds(self, wanted: Arguments) -> str:
         """What a pull keeps for itself; empty when it gets in the way of no other."""
-        where = (getattr(wanted, "symbol", ""), getattr(wanted, "category", ""))
+        where = [str(getattr(wanted, name, "")) for name in ("symbol", "category", "uid", "product")]
         return "/".join((self.name, *where)) if self.exclusive else ""
 
     def check(self, server: "ExchangeServer", wanted: Arguments) -> None:
@@ -594,7 +595,7 @@ LEVERS = {
         Lever("shock-mark", Shock, _shock_mark, exclusive=True),
         Lever("deleverage", Deleveraging, _deleverage),
         Lever("restrict", Restriction, _restrict, exclusive=True),
-        Lever("disconnect-window", Window, _disconnect_window),
+        Lever("disconnect-window", Window, _disconnect_window, exclusive=True),
         Lever("scale-limits", Scale, _scale_limits, exclusive=True),
     )
 }

@@ -82,6 +82,18 @@ def test_delays_add_up_and_keep_what_is_repeated(faults):
     assert faults.outgoing("order", "{}", "private") == [(0.75, "{}"), (0.75, "{}")]
 
 
+def test_distance_is_added_to_everything_and_reorders_nothing(faults):
+    faults.move_away(0.05)
+
+    assert faults.outgoing("order", "{}", "private") == [(0.05, "{}")]
+    assert faults.answer_delay_s == 0.05
+    assert faults.ack_delay_s == pytest.approx(0.07)
+
+    faults.arm(StreamFault(verb="reorder", next=1))
+    faults.outgoing(BOOK, "1", "public")
+    assert faults.outgoing(BOOK, "2", "public") == [(0.05, "2"), (0.05, "1")]
+
+
 def test_chance_is_that_of_the_seed(clock):
     heard = []
     for _ in range(2):

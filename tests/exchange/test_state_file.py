@@ -488,6 +488,27 @@ def test_a_file_whose_words_are_no_longer_understood_is_refused(path):
         Keeper(path).load()
 
 
+def test_once_it_could_not_write_it_writes_no_more(path):
+    """What came after a gap would not fit what is there."""
+    life = Life(path)
+    life.keeper._database.execute("PRAGMA max_page_count=20")
+    said = ""
+    for number in range(450):
+        try:
+            life.create(limit(Side.BUY, "59000", "0.001", link=f"l{number}"))
+        except ConfigError as failure:
+            said = str(failure)
+            break
+    assert said == f"{path} cannot be read or written: database or disk is full"
+    life.keeper._database.execute("PRAGMA max_page_count=100000")
+
+    with pytest.raises(ConfigError, match="disk is full"):
+        life.create(limit(Side.BUY, "59000", "0.001"))
+
+    life.end()
+    assert Keeper(path).load() is not None
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match="there is no directory"):
         Keeper(tmp_path / "nowhere" / "state.db")

@@ -1,0 +1,184 @@
+"""An exchange made ready and served: its market, its accounts with their keys, and what a state file remembers of them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from actors.exchange.auth import ApiKey
+from actors.exchange.keeper import Keeper
+from actors.exchange.server import ExchangeServer, ServerOptions
+from hean.errors import ConfigError
+from hean.exchange.bybit import Bybit
+from hean.exchange.listing import listings
+from hean.exchange.sources.source import Source
+from hean.units import MINUTE
+
+FUNDS = {"USDT": Decimal(100_000), "BTC": Decimal(1), "ETH": Decimal(10)}
+"""What every account begins with."""
+
+FIRST_UID = 10_000_001
+DAYS = 30
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What exchange is wanted. None takes what the state file says, or else the default.
+
+    `key` and `secret` are the first account's; the others have names made from their number. `start` is where the tape
+    begins, an instant in nanoseconds; `days` how much of a past a made-up market has.
+    """
+
+    symbols: tuple[str, ...] | None = None
+    market: Literal["synthetic", "tape"] | None = None
+    seed: int | None = None
+    days: int | None = None
+    funding_minutes: int | None = None
+    catalog: Path = Path("catalog")
+    start: int | None = None
+    tier: str | None = None
+    speed: float | None = None
+    accounts: int = 1
+    key: str = ""
+    secret: str = ""
+    state: Path | None = None
+
+
+class Opened(Struct, frozen=True):
+    """An exchange, the keys of its accounts, who keeps it, and whether it was taken up from its file."""
+
+    bybit: Bybit
+    keys: tuple[ApiKey, ...]
+    keeper: Keeper | None
+    is_resumed: bool
+
+
+def opened(plan: Plan, now: int) -> Opened:
+    """Make an exchange ready.
+
+    Raises:
+        ConfigError: an option is wrong, or says otherwise than the state file.
+        DataError: the state file or the tape is of no use.
+    """
+    keeper = Keeper(plan.state) if plan.state is not None else None
+    try:
+        return _opened(plan, now, keeper)
+    except BaseException:
+        if keeper is not None:
+            keeper.close()
+        raise
+
+
+async def serve(
+    exchange: Opened,
+    options: ServerOptions,
+    *,
+    begun: Callable[[ExchangeServer], None],
+    ended: asyncio.Event,
+    latency_s: float = 0.0,
+) -> None:
+    """Serve an exchange until it is told to end, or fails; its file is closed then.
+
+    Args:
+        exchange: What to serve.
+        options: Where, and to whom.
+        begun: Called once connections are taken.
+        ended: Set by whoever wants it to end.
+        latency_s: How far away it pretends to be.
+
+    Raises:
+        OSError: the port is taken.
+        HeanError: what has happened cannot be saved any more.
+    """
+    server = ExchangeServer(exchange.bybit, options, exchange.keeper)
+    server.faults.move_away(latency_s)
+    try:
+        await server.start()
+        begun(server)
+        asked, failed = asyncio.create_task(ended.wait()), asyncio.create_task(server.ended())
+        await asyncio.wait((asked, failed), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if failed.done():
+            failed.result()
+        failed.cancel()
+    finally:
+        try:
+            await server.stop()
+        finally:
+            if exchange.keeper is not None:
+                exchange.keeper.close()
+
+
+def _opened(plan: Plan, now: int, keeper: Keeper | None) -> Opened:
+    saved = keeper.load() if keeper is not None else None
+    terms = _terms(plan, keeper.market if keeper is not None else None, now)
+    source = _source(plan, terms, now)
+    if saved is not None:
+        saved.remember(source.history())
+    listed = listings(terms["symbols"], at=now, funding_minutes=terms["funding_minutes"])
+    bybit = Bybit.open(listed, source, ts_start=now, seed=terms["seed"])
+    if saved is not None:
+        saved.put_back(bybit.exchange, now)
+    elif keeper is not None:
+        keeper.begin(terms)
+    uids = [str(FIRST_UID + number) for number in range(plan.accounts)]
+    for uid in uids:
+        if uid not in bybit.exchange.accounts:
+            bybit.exchange.open_account(uid, FUNDS, now)
+    return Opened(bybit, _keys(plan, uids), keeper, saved is not None)
+
+
+def _keys(plan: Plan, uids: Sequence[str]) -> tuple[ApiKey, ...]:
+    keys = [ApiKey(key=f"loopback-key-{at}", secret=f"loopback-secret-{at}", uid=uid) for at, uid in enumerate(uids, 1)]
+    first = keys[0]
+    keys[0] = ApiKey(key=plan.key or first.key, secret=plan.secret or first.secret, uid=first.uid)
+    return tuple(keys)
+
+
+_DEFAULTS: dict[str, Any] = {
+    "market": "synthetic",
+    "symbols": ["BTCUSDT", "ETHUSDT"],
+    "seed": 1,
+    "days": DAYS,
+    "funding_minutes": None,
+    "speed": 1.0,
+    "start": None,
+    "tier": None,
+}
+
+
+def _terms(plan: Plan, begun: dict[str, Any] | None, now: int) -> dict[str, Any]:
+    """What the market is to be, once and for all: what is not asked for is the file's, or the default."""
+    asked: dict[str, Any] = {
+        "market": plan.market,
+        "symbols": list(plan.symbols) if plan.symbols is not None else None,
+        "seed": plan.seed,
+        "days": plan.days,
+        "funding_minutes": plan.funding_minutes,
+        "speed": plan.speed,
+        "start": plan.start,
+        "tier": plan.tier,
+    }
+    if begun is None:
+        anchor = now // MINUTE * MINUTE
+        return _DEFAULTS | {name: value for name, value in asked.items() if value is not None} | {"anchor": anchor}
+    for name, value in asked.items():
+        if value is not None and value != begun[name]:
+            raise ConfigError(
+                f"{plan.state} was begun with {name} {_said(begun[name])}, not {_said(value)}: "
+                "leave the option out, or name another state file"
+            )
+    return begun
+
+
+def _said(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else "unset" if value is None else str(value)
+
+
+def _source(plan: Plan, terms: dict[str, Any], now: int) -> Source:
+    from hean.exchange.sources.generated import Generated, Recipe
+
+    listed = listings(terms["symbols"], at=now, funding_minutes=terms["funding_minutes"])
+    return Generated(listed, Recipe(terms["seed"], terms["anchor"], terms["days"]), now)
