@@ -1,0 +1,512 @@
+"""What one thread asks of Bybit by REST: orders with their three outcomes, look-ups, and all that a snapshot is made of.
+
+Nothing is sent twice from here. When the venue says that too much is asked, nobody asks for a while: `Backoff` is
+shared by all threads of an account.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import msgspec
+import requests
+from msgspec import Struct
+from pybit.exceptions import FailedRequestError, InvalidRequestError
+
+from actors.gateways.bybit_endpoint import Endpoint, Keys, session
+from hean.bybit import decode
+from hean.bybit.decode import Execution, OrderWord, Position, Transaction, category_word
+from hean.bybit.encode import (
+    Action,
+    AmendOrder,
+    Arguments,
+    Outcome,
+    Verdict,
+    amend_request,
+    cancel_all_request,
+    cancel_request,
+    look_up_request,
+    order_request,
+    outcome_of,
+)
+from hean.bybit.wire import Page
+from hean.errors import ConfigError, DataError, HeanError
+from hean.instruments import Category, Instrument, split_id
+from hean.messages import AccountSnapshot, CancelOrder, FundingSettled, SubmitOrder, VenueOrder
+from hean.store.rules import from_bybit
+from hean.units import DAY, SECOND, utc
+
+MS = 1_000_000
+SETTLE = "USDT"
+BAN_NS = 600 * SECOND
+"""Bybit v5, *Rate limit*: HTTP 403 means this address asked too often, and lasts about ten minutes."""
+
+_CROWDED_NS = 2 * SECOND
+_PAGES = 200
+_ORDERS_A_PAGE = 50
+_EXECUTIONS_A_PAGE = 100
+_LINES_A_PAGE = 50
+_SPAN = 7 * DAY - SECOND
+"""Bybit v5: histories are asked for in spans of at most seven days."""
+
+# pybit looks into what it takes for an object; an answer that is none makes it trip.
+_UNREADABLE = (ValueError, AttributeError, KeyError, TypeError, msgspec.MsgspecError)
+
+
+class UnansweredError(HeanError):
+    """A question that the venue refused, did not answer, or not readably."""
+
+
+class Hold(Struct, frozen=True):
+    """Until when something may not be asked, and why."""
+
+    until: int
+    reason: str
+
+
+class Backoff:
+    """What may not be asked for a while: one question, or under the empty name everything. The longest word counts."""
+
+    def __init__(self, report: Callable[[str], None] = lambda _: None) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self.holds: dict[str, Hold] = {}
+
+    def hold(self, question: str, until: int, reason: str) -> None:
+        with self._lock:
+            before = self.holds.get(question)
+            longer = before is None or until > before.until
+            if longer:
+                self.holds[question] = Hold(until, reason)
+        if longer and (before is None or before.until < time.time_ns()):
+            self._report(f"{reason}: {question or 'nothing'} waits until {utc(until // MS * MS)}")
+
+    def left(self, question: str) -> tuple[int, str]:
+        """Nanoseconds to wait before a question may be asked, and why; 0 when there are none."""
+        now = time.time_ns()
+        holds = [hold for name in ("", question) if (hold := self.holds.get(name)) is not None and hold.until > now]
+        if not holds:
+            return 0, ""
+        longest = max(holds, key=lambda hold: hold.until)
+        return longest.until - now, longest.reason
+
+
+class ClockOffset(Struct, frozen=True):
+    """How far the venue's clock is ahead of ours, and within what."""
+
+    offset: int
+    within: int
+
+
+class Absence(Struct, frozen=True):
+    """The venue, asked at `ts_asked`, knows no such order: neither open nor in its history."""
+
+    ts_asked: int
+
+
+@dataclass(frozen=True)
+class AccountReport:
+    """All that an account says of itself: what stands, what was executed and what was booked since the cursor.
+
+    `failures` names the parts that could not be asked; then the snapshot is not complete.
+    """
+
+    snapshot: AccountSnapshot
+    orders: tuple[OrderWord, ...]
+    positions: tuple[Position, ...]
+    executions: tuple[Execution | FundingSettled, ...]
+    transactions: tuple[Transaction, ...]
+    failures: tuple[str, ...]
+
+
+class BybitRest:
+    """One thread's own conversation with the venue.
+
+    Args:
+        endpoint: Where.
+        keys: Who; None asks only what is public.
+        instruments: The rules of what is traded, for the coins of fees.
+        backoff: Shared with the other threads of the account.
+        timeout_s: How long an answer may take.
+        recv_window_ms: How old a request may be when it reaches the venue.
+        patience_s: How long a question may wait for a backoff to end.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        keys: Keys | None,
+        *,
+        instruments: Mapping[str, Instrument],
+        backoff: Backoff,
+        timeout_s: float = 5.0,
+        recv_window_ms: int = 5_000,
+        patience_s: float = 3.0,
+    ) -> None:
+        self._session = session(endpoint, keys, timeout_s=timeout_s, recv_window_ms=recv_window_ms)
+        self._keys = keys
+        self._instruments = instruments
+        self._backoff = backoff
+        self._patience_ns = int(patience_s * SECOND)
+
+    def close(self) -> None:
+        self._session.client.close()
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def place(self, order: SubmitOrder) -> Outcome:
+        """Send an order, once, and say what is known of the outcome."""
+        return self._act(Action.CREATE, "place_order", order_request(order))
+
+    def amend(self, amend: AmendOrder) -> Outcome:
+        return self._act(Action.AMEND, "amend_order", amend_request(amend))
+
+    def cancel(self, cancel: CancelOrder) -> Outcome:
+        return self._act(Action.CANCEL, "cancel_order", cancel_request(cancel))
+
+    def cancel_all(self, category: Category) -> Outcome:
+        """Cancel every entry order of a category; protective stops stay."""
+        return self._act(Action.CANCEL, "cancel_all_orders", cancel_all_request(category, SETTLE))
+
+    def set_leverage(self, instrument: str, leverage: Decimal) -> Outcome:
+        """Set a contract's leverage; it being so already is success."""
+        symbol, category, _ = split_id(instrument)
+        arguments = {
+            "category": category_word(category),
+            "symbol": symbol,
+            "buyLeverage": f"{leverage:f}",
+            "sellLeverage": f"{leverage:f}",
+        }
+        return self._act(Action.SET, "set_leverage", arguments)
+
+    def one_way(self, instrument: str) -> Outcome:
+        """Keep one position of a contract, not one for each side; it being so already is success."""
+        symbol, category, _ = split_id(instrument)
+        arguments = {"category": category_word(category), "symbol": symbol, "mode": 0}
+        return self._act(Action.SET, "switch_position_mode", arguments)
+
+    def guard_disconnect(self, product: str, seconds: int) -> Outcome:
+        """Have the venue cancel all orders of a product when our private stream is gone for so long (DCP)."""
+        return self._act(Action.SET, "set_dcp", {"product": product, "timeWindow": seconds})
+
+    def _act(self, action: Action, method: str, arguments: Arguments) -> Outcome:
+        """Ask for something to be done, once.
+
+        While nobody may ask, a create is refused here, since it has not left; anything else waits its turn.
+        """
+        left, reason = self._backoff.left(method)
+        if left > (0 if action is Action.CREATE else self._patience_ns):
+            return Outcome(Verdict.REFUSED, f"not sent: {reason}", busy=True)
+        if left:
+            time.sleep(left / SECOND)
+        try:
+            answer = self._call(method, arguments)
+            placed = decode.answer(answer)
+        except InvalidRequestError as refusal:
+            self._note_refusal(method, refusal)
+            return outcome_of(refusal.status_code, self._hide(str(refusal.message)), action)
+        except FailedRequestError as failure:
+            self._note_failure(failure)
+            return Outcome(Verdict.UNKNOWN, f"HTTP {failure.status_code}")
+        except requests.RequestException as silence:
+            return Outcome(Verdict.UNKNOWN, type(silence).__name__)
+        except (DataError, *_UNREADABLE) as unreadable:
+            return Outcome(Verdict.UNKNOWN, f"the answer cannot be read: {type(unreadable).__name__}")
+        return outcome_of(placed.ret_code, placed.ret_msg, action, placed.result)
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def look_up(self, instrument: str, client_order_id: str) -> OrderWord | Absence:
+        """Ask for one order by its link id, first among the recent ones, then in the history.
+
+        Raises:
+            UnansweredError: One of the two brought no readable answer: nothing is known.
+        """
+        ts_asked = time.time_ns()
+        asked = look_up_request(instrument, client_order_id)
+        for method in ("get_open_orders", "get_order_history"):
+            found = self._page(method, asked)
+            with _reading():
+                words = [
+                    word for word in decode.orders(found.list, asked["category"]) if word.link_id == client_order_id
+                ]
+            if words:
+                return words[0]
+        return Absence(ts_asked)
+
+    def executions_of(self, instrument: str, client_order_id: str) -> list[Execution | FundingSettled]:
+        """All executions of one order, oldest first.
+
+        Raises:
+            UnansweredError: The venue did not say.
+        """
+        asked = look_up_request(instrument, client_order_id) | {"limit": _EXECUTIONS_A_PAGE}
+        return self._executions(asked)
+
+    def executions_since(self, category: Category, since: int, until: int) -> list[Execution | FundingSettled]:
+        """All executions of a category from `since` on, oldest first.
+
+        Raises:
+            UnansweredError: The venue did not say, or did not say all.
+        """
+        found: list[Execution | FundingSettled] = []
+        for start, end in _spans(since, until):
+            asked = {
+                "category": category_word(category),
+                "startTime": start // MS,
+                "endTime": -(-end // MS),
+                "limit": _EXECUTIONS_A_PAGE,
+            }
+            found += self._executions(asked)
+        return found
+
+    def _executions(self, asked: Arguments) -> list[Execution | FundingSettled]:
+        rows = self._all("get_executions", asked)
+        with _reading():
+            said = decode.executions(rows, self._instruments, asked["category"])
+        return sorted(said, key=lambda one: (one.ts_event, one.seq if isinstance(one, Execution) else 0))
+
+    def transactions(self, since: int, until: int) -> list[Transaction]:
+        """The transaction log from `since` on, oldest first.
+
+        Raises:
+            UnansweredError: The venue did not say, or did not say all.
+        """
+        lines: list[Transaction] = []
+        for start, end in _spans(since, until):
+            asked = {
+                "accountType": "UNIFIED",
+                "startTime": start // MS,
+                "endTime": -(-end // MS),
+                "limit": _LINES_A_PAGE,
+            }
+            rows = self._all("get_transaction_log", asked)
+            with _reading():
+                # Newest first, also among those of one instant.
+                lines += reversed(decode.transactions(rows))
+        return lines
+
+    def open_orders(self, category: Category) -> list[OrderWord]:
+        """All open orders of a category.
+
+        Raises:
+            UnansweredError: The venue did not say all.
+        """
+        asked: Arguments = {"category": category_word(category), "openOnly": 0, "limit": _ORDERS_A_PAGE}
+        if category is not Category.SPOT:
+            asked["settleCoin"] = SETTLE
+        rows = self._all("get_open_orders", asked)
+        with _reading():
+            return decode.orders(rows, asked["category"])
+
+    def positions(self) -> list[Position]:
+        """All open positions in contracts settled in USDT.
+
+        Raises:
+            UnansweredError: The venue did not say all.
+        """
+        rows = self._all("get_positions", {"category": "linear", "settleCoin": SETTLE, "limit": 200})
+        with _reading():
+            return decode.positions(rows, "linear")
+
+    def balances(self) -> dict[str, Decimal]:
+        """What each coin's wallet holds; a coin that is not there has none.
+
+        Raises:
+            UnansweredError: The venue did not say.
+        """
+        result = self._ask("get_wallet_balance", {"accountType": "UNIFIED"})
+        with _reading():
+            return decode.balances(result.get("list"))
+
+    def report(self, request_id: int, since: int, categories: tuple[Category, ...]) -> AccountReport:
+        """Ask for everything. A part that fails leaves the snapshot incomplete: nothing is read as nothing."""
+        now = time.time_ns()
+        failures: list[str] = []
+
+        def part(name: str, ask: Callable[[], Any], otherwise: Any) -> Any:
+            try:
+                return ask()
+            except UnansweredError as silence:
+                failures.append(f"{name}: {silence}")
+                return otherwise
+
+        orders = tuple(word for of in categories for word in part(f"orders {of}", partial(self.open_orders, of), []))
+        positions = part("positions", self.positions, [])
+        balances = part("balances", self.balances, {})
+        executions = tuple(
+            said
+            for of in categories
+            for said in part(f"executions {of}", partial(self.executions_since, of, since, now), [])
+        )
+        transactions = part("transaction log", lambda: self.transactions(since, now), [])
+        held: dict[str, Decimal] = {}
+        for position in positions:
+            if position.quantity:
+                held[position.instrument] = held.get(position.instrument, Decimal(0)) + position.quantity
+        snapshot = AccountSnapshot(
+            request_id=request_id,
+            ts_event=now,
+            complete=not failures,
+            orders=tuple(
+                VenueOrder(word.link_id, word.instrument, word.side, word.quantity, word.filled)
+                for word in orders
+                if not word.exit
+            ),
+            positions=held,
+            balances=balances,
+        )
+        return AccountReport(snapshot, orders, tuple(positions), executions, tuple(transactions), tuple(failures))
+
+    def must_not_withdraw(self) -> None:
+        """Refuse a key that can take money out, or cannot trade.
+
+        Raises:
+            ConfigError: It can, or cannot.
+            UnansweredError: The venue did not say what it can do: then it may be anything.
+        """
+        result = self._ask("get_api_key_information", {})
+        with _reading():
+            use = decode.key_use(result)
+        if use.withdraws:
+            raise ConfigError("the API key may withdraw: make one that can trade and nothing else")
+        if use.only_reads:
+            raise ConfigError("the API key can only read: make one that can trade")
+
+    def rules(self, category: Category, symbols: frozenset[str]) -> dict[str, Instrument]:
+        """The rules of some instruments, by id.
+
+        Raises:
+            ConfigError: The venue does not have one of them.
+            UnansweredError: It did not say.
+        """
+        asked: Arguments = {"category": category_word(category)}
+        rows = self._all("get_instruments_info", asked | ({} if category is Category.SPOT else {"limit": 1_000}))
+        with _reading():
+            found = [from_bybit(row, category) for row in rows if row.get("symbol") in symbols]
+        lacking = symbols - {split_id(one.id)[0] for one in found}
+        if lacking:
+            raise ConfigError(f"Bybit has no {asked['category']} instrument {', '.join(sorted(lacking))}")
+        return {one.id: one for one in found}
+
+    def clock_offset(self, samples: int = 5) -> ClockOffset:
+        """Measure how far the venue's clock is ahead: the median of some questions, each taken half-way.
+
+        Raises:
+            UnansweredError: It did not say.
+        """
+        seen: list[tuple[int, int]] = []
+        for _ in range(samples):
+            begun = time.time_ns()
+            said = self._ask("get_server_time", {})
+            ended = time.time_ns()
+            with _reading():
+                theirs = decode.server_time(said)
+            seen.append((theirs - (begun + ended) // 2, (ended - begun) // 2))
+        return ClockOffset(int(median(offset for offset, _ in seen)), max(within for _, within in seen))
+
+    def public(self, method: str, arguments: Arguments) -> dict[str, Any]:
+        """Ask for what everybody may know.
+
+        Raises:
+            UnansweredError: The venue did not say.
+        """
+        return self._ask(method, arguments)
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def _all(self, method: str, arguments: Arguments) -> list[dict[str, Any]]:
+        """Ask page after page until there are no more."""
+        rows: list[dict[str, Any]] = []
+        cursor = ""
+        for _ in range(_PAGES):
+            found = self._page(method, arguments | ({"cursor": cursor} if cursor else {}))
+            rows += found.list
+            following = found.next_page_cursor or ""
+            if not following or following == cursor or not found.list:
+                return rows
+            cursor = following
+        raise UnansweredError(f"{method} has more than {_PAGES} pages")
+
+    def _page(self, method: str, arguments: Arguments) -> Page:
+        result = self._ask(method, arguments)
+        with _reading():
+            return decode.page(result, method)
+
+    def _ask(self, method: str, arguments: Arguments) -> dict[str, Any]:
+        """Ask once; wait for a short backoff, refuse to wait for a long one."""
+        left, reason = self._backoff.left(method)
+        if left > self._patience_ns:
+            raise UnansweredError(f"{method} not asked: {reason}")
+        if left:
+            time.sleep(left / SECOND)
+        try:
+            said = decode.answer(self._call(method, arguments))
+        except InvalidRequestError as refusal:
+            self._note_refusal(method, refusal)
+            raise UnansweredError(f"{method}: {refusal.status_code} {self._hide(str(refusal.message))}"[:300]) from None
+        except FailedRequestError as failure:
+            self._note_failure(failure)
+            raise UnansweredError(f"{method}: HTTP {failure.status_code}") from None
+        except requests.RequestException as silence:
+            raise UnansweredError(f"{method}: {type(silence).__name__}") from None
+        except (DataError, *_UNREADABLE) as unreadable:
+            raise UnansweredError(f"{method}: the answer cannot be read: {type(unreadable).__name__}") from None
+        if said.ret_code != 0:
+            raise UnansweredError(f"{method}: {said.ret_code} {self._hide(said.ret_msg)}"[:300])
+        return said.result
+
+    def _call(self, method: str, arguments: Arguments) -> Any:
+        return getattr(self._session, method)(**arguments)
+
+    def _note_refusal(self, method: str, refusal: InvalidRequestError) -> None:
+        now = time.time_ns()
+        match refusal.status_code:
+            case 10006:
+                self._backoff.hold(method, _reset(refusal.resp_headers, now), "10006 rate limit")
+            case 10018 | 10429:
+                self._backoff.hold("", now + _CROWDED_NS, f"{refusal.status_code} too many requests")
+            case _:
+                pass
+
+    def _note_failure(self, failure: FailedRequestError) -> None:
+        now = time.time_ns()
+        match failure.status_code:
+            case 403:
+                self._backoff.hold("", now + BAN_NS, "HTTP 403, this address asked too often")
+            case 429:
+                self._backoff.hold("", now + _CROWDED_NS, "HTTP 429 too many requests")
+            case _:
+                pass
+
+    def _hide(self, text: str) -> str:
+        return text if self._keys is None else self._keys.hide(text)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """An answer that is not as it should be is none."""
+    try:
+        yield
+    except (DataError, *_UNREADABLE) as damage:
+        raise UnansweredError(str(damage)) from None
+
+
+def _reset(headers: Any, now: int) -> int:
+    """When a rate limit is over, by its header; within a second where the header makes no sense."""
+    text = str((headers or {}).get("X-Bapi-Limit-Reset-Timestamp", ""))
+    at = int(text) * MS if text.isascii() and text.isdigit() else 0
+    return min(max(at, now + SECOND // 20), now + SECOND) if at else now + SECOND
+
+
+def _spans(since: int, until: int) -> list[tuple[int, int]]:
+    """Cut a time into spans that may be asked for at once, the oldest first."""
+    cuts = [*range(since, until, _SPAN), until]
+    return list(pairwise(cuts)) if since < until else [(until - SECOND, until)]

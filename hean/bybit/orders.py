@@ -1,0 +1,376 @@
+"""What became of our orders, put together from all that the venue says of them, in an order that makes sense.
+
+Bybit promises no order between its topics: the end of an order may be told before its fills, and fills before the
+order is acknowledged; messages may be lost, or come twice. From here they go on so that each fill is told once, the
+end of an order after its last fill, and nothing is left open for want of a message: what is missing is asked for.
+
+A state machine without a socket or a clock. It is told what was asked and what was heard, and answers with facts; `due`
+says what must be asked by REST.
+"""
+
+import enum
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+from msgspec import Struct
+
+from hean.bybit.decode import Execution, OrderStage, OrderWord
+from hean.bybit.encode import Action, AmendOrder, Outcome, Verdict
+from hean.messages import (
+    ErrorReported,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderOutcomeUnknown,
+    OrderRejected,
+    SubmitOrder,
+)
+from hean.units import SECOND
+
+ZERO = Decimal(0)
+
+VenueSays = (
+    OrderAccepted | OrderRejected | OrderOutcomeUnknown | OrderFilled | OrderCanceled | OrderExpired | ErrorReported
+)
+
+_KEPT_ORDERS = 10_000
+_KEPT_FILLS = 100_000
+_FIRST_PAUSE = SECOND // 2
+_LONGEST_PAUSE = 30 * SECOND
+_LOUD = 6
+"""How often something is asked before it is reported that asking does not help."""
+
+
+class Restored(Struct, frozen=True):
+    """An order of an earlier life: what was asked, and what of it had filled, as far as was known."""
+
+    order: SubmitOrder
+    filled: Decimal = ZERO
+
+
+class Tracked(Struct):
+    """One order of ours.
+
+    `expected` is what the venue says has filled of it, `filled` what has been told as fills. `ending` is its end, heard
+    of before all of its fills were. While `unsure` its state is asked for; `again` asks for its cancel once more.
+    """
+
+    order: SubmitOrder
+    ts_sent: int
+    venue_order_id: str = ""
+    accepted: bool = False
+    over: bool = False
+    filled: Decimal = ZERO
+    expected: Decimal = ZERO
+    ending: OrderWord | None = None
+    unsure: bool = False
+    canceling: bool = False
+    again: bool = False
+    asked: int = 0
+    ts_ask: int = 0
+
+    @property
+    def lacks_fills(self) -> bool:
+        return self.filled < self.expected
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.order.client_order_id, self.order.strategy, self.order.instrument
+
+
+class Ask(enum.StrEnum):
+    """What is asked of one order by REST: its state, its executions, or to be canceled once more."""
+
+    STATE = "state"
+    FILLS = "fills"
+    CANCEL = "cancel"
+
+
+class Question(Struct, frozen=True):
+    client_order_id: str
+    instrument: str
+    ask: Ask
+
+
+class OrderTracker:
+    """All orders of one account that this gateway sent, or was told of.
+
+    Args:
+        node: Who reports an error.
+        restored: Orders of an earlier life that may still be open.
+        heard: Ids of executions that were told in an earlier life.
+        now: The time of the start.
+        absent_after: How long after sending an order its absence is final: by then the venue would refuse the request
+            for its age (Bybit v5, *Guide*: recv_window), and its answers about orders have caught up.
+        patience: How long the stream may take to say what an answer implies, before it is asked for.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        restored: Iterable[Restored],
+        heard: Iterable[str],
+        now: int,
+        *,
+        absent_after: int = 10 * SECOND,
+        patience: int = SECOND,
+    ) -> None:
+        self._node = node
+        self._absent_after = absent_after
+        self._patience = patience
+        self.orders: dict[str, Tracked] = {}
+        self._open: dict[str, Tracked] = {}
+        self._by_venue_id: dict[str, str] = {}
+        self._parents: dict[str, str] = {}  # of the venue's own orders: the order whose exits they are
+        self._strangers: dict[str, None] = {}
+        self._fills: dict[str, None] = dict.fromkeys(heard)
+        for known in restored:
+            self._keep(Tracked(known.order, now, accepted=True, filled=known.filled, unsure=True, ts_ask=now))
+
+    # --- what was asked -------------------------------------------------------------------------
+
+    def sending(self, order: SubmitOrder, now: int) -> bool:
+        """Note an order that is about to leave; False if one of its name has left already, and it must not."""
+        if order.client_order_id in self.orders:
+            return False
+        self._keep(Tracked(order, now))
+        self._forget_oldest()
+        return True
+
+    def canceling(self, client_order_id: str) -> None:
+        tracked = self.orders.get(client_order_id)
+        if tracked is not None:
+            tracked.canceling = True
+
+    def created(self, client_order_id: str, outcome: Outcome, now: int) -> Iterator[VenueSays]:
+        """Take in what came of sending an order."""
+        tracked = self.orders[client_order_id]
+        if outcome.verdict is Verdict.ACCEPTED:
+            self._bind(tracked, outcome.venue_order_id)
+            yield from self._accept(tracked)
+        elif not (tracked.accepted or tracked.over):
+            if outcome.verdict is Verdict.REFUSED:
+                self._finish(tracked)
+                yield OrderRejected(*tracked.name, outcome.reason)
+            else:
+                self._wonder(tracked, now)
+                yield OrderOutcomeUnknown(*tracked.name, outcome.reason)
+
+    def amended(self, amend: AmendOrder, outcome: Outcome, now: int) -> Iterator[VenueSays]:
+        """Take in what came of amending an order."""
+        tracked = self.orders.get(amend.client_order_id)
+        if outcome.verdict is Verdict.REFUSED:
+            yield self._error("amend refused", f"{amend.client_order_id}: {outcome.reason}")
+        elif outcome.verdict is Verdict.UNKNOWN:
+            yield from self._unsure(amend.client_order_id, amend.instrument, tracked, Action.AMEND, outcome, now)
+
+    def canceled(self, client_order_id: str, instrument: str, outcome: Outcome, now: int) -> Iterator[VenueSays]:
+        """Take in what came of a cancel. That it has happened is told by the stream; if not, it is asked for."""
+        tracked = self.orders.get(client_order_id)
+        if outcome.verdict is Verdict.REFUSED and not outcome.busy:
+            if tracked is not None:
+                tracked.canceling = False
+            yield self._error("cancel refused", f"{client_order_id}: {outcome.reason}")
+        elif outcome.verdict is Verdict.UNKNOWN:
+            yield from self._unsure(client_order_id, instrument, tracked, Action.CANCEL, outcome, now)
+        elif tracked is not None and not tracked.over:
+            tracked.again = outcome.busy
+            self._wonder(tracked, now)
+
+    def _unsure(
+        self, client_order_id: str, instrument: str, tracked: Tracked | None, action: Action, outcome: Outcome, now: int
+    ) -> Iterator[VenueSays]:
+        if tracked is None:
+            yield OrderOutcomeUnknown(client_order_id, "", instrument, f"{action}: {outcome.reason}")
+        elif not tracked.over:
+            self._wonder(tracked, now)
+            if not outcome.look_up:
+                yield OrderOutcomeUnknown(*tracked.name, f"{action}: {outcome.reason}")
+
+    # --- what was heard -------------------------------------------------------------------------
+
+    def heard(self, word: OrderWord, now: int) -> Iterator[VenueSays]:
+        """Take in the venue's word on an order, from the stream or from an answer."""
+        tracked = self._find(word.link_id, word.order_id)
+        if tracked is None:
+            yield from self._of_a_stranger(word)
+            return
+        self._bind(tracked, word.order_id)
+        if tracked.over:
+            return
+        yield from self._accept(tracked)
+        if word.filled > tracked.expected:
+            tracked.expected = word.filled
+            if not tracked.unsure:
+                tracked.asked, tracked.ts_ask = 0, now + self._patience
+        if word.stage is not OrderStage.OPEN:
+            tracked.ending, tracked.unsure = word, False
+        elif tracked.canceling and tracked.unsure:
+            tracked.again = True
+        else:
+            tracked.unsure = False
+        yield from self._perhaps_over(tracked)
+
+    def executed(self, fill: Execution) -> Iterator[VenueSays]:
+        """Take in an execution, from the stream or from an answer. Only the first word of it counts."""
+        if fill.exec_id in self._fills:
+            return
+        self._fills[fill.exec_id] = None
+        _forget(self._fills, _KEPT_FILLS)
+        tracked = self._find(fill.link_id, fill.order_id)
+        of = tracked or self.orders.get(self._parents.get(fill.order_id, ""))
+        if tracked is not None:
+            self._bind(tracked, fill.order_id)
+            yield from self._accept(tracked)
+            tracked.filled += fill.quantity
+        yield OrderFilled(
+            client_order_id=fill.link_id or fill.order_id,
+            strategy=of.order.strategy if of is not None else "",
+            instrument=fill.instrument,
+            trade_id=fill.exec_id,
+            side=fill.side,
+            quantity=fill.quantity,
+            price=fill.price,
+            fee=fill.fee,
+            fee_currency=fill.fee_currency,
+            liquidity=fill.liquidity,
+            reference=tracked.order.reference if tracked is not None else None,
+            exit=fill.exit,
+            ts_event=fill.ts_event,
+        )
+        if tracked is not None:
+            yield from self._perhaps_over(tracked)
+
+    def absent(self, client_order_id: str, ts_asked: int) -> Iterator[VenueSays]:
+        """The venue, asked at `ts_asked`, knows no such order. Final only once the order can no longer arrive."""
+        tracked = self.orders.get(client_order_id)
+        if tracked is None or tracked.over:
+            return
+        final = tracked.ts_sent + self._absent_after
+        if ts_asked < final:
+            tracked.ts_ask = min(tracked.ts_ask, final)
+        elif not tracked.accepted:
+            self._finish(tracked)
+            yield OrderRejected(*tracked.name, "the venue has no such order")
+        elif tracked.asked == _LOUD:
+            yield self._error("order vanished", f"{client_order_id} was acknowledged, and the venue has no such order")
+
+    def fills_told(self, client_order_id: str) -> Iterator[VenueSays]:
+        """All executions that the venue has of an order have been taken in; some may be missing there too."""
+        tracked = self.orders.get(client_order_id)
+        if tracked is None or tracked.over or not tracked.lacks_fills or tracked.asked < _LOUD:
+            return
+        yield self._error("fills missing", f"{client_order_id}: {tracked.expected} filled, {tracked.filled} told")
+        tracked.expected = tracked.filled
+        yield from self._perhaps_over(tracked)
+
+    def doubt_all(self, now: int) -> None:
+        """The stream was away: every open order is looked up."""
+        for tracked in self.open:
+            if not tracked.unsure:
+                tracked.unsure, tracked.asked, tracked.ts_ask = True, 0, now
+
+    def due(self, now: int) -> list[Question]:
+        """What must be asked now. A question stands until it is answered, and is put again later and later."""
+        questions = []
+        for tracked in self._open.values():
+            if now < tracked.ts_ask or not (tracked.unsure or tracked.lacks_fills):
+                continue
+            ask = Ask.STATE if tracked.unsure else Ask.FILLS
+            if tracked.again and tracked.canceling:
+                ask, tracked.again = Ask.CANCEL, False
+            questions.append(Question(tracked.order.client_order_id, tracked.order.instrument, ask))
+            tracked.ts_ask = now + min(_FIRST_PAUSE << min(tracked.asked, 10), _LONGEST_PAUSE)
+            tracked.asked += 1
+        return questions
+
+    @property
+    def open(self) -> list[Tracked]:
+        """The orders that are not known to be over, the oldest first."""
+        return list(self._open.values())
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _keep(self, tracked: Tracked) -> None:
+        self.orders[tracked.order.client_order_id] = self._open[tracked.order.client_order_id] = tracked
+
+    def _finish(self, tracked: Tracked) -> None:
+        tracked.over, tracked.unsure = True, False
+        del self._open[tracked.order.client_order_id]
+
+    def _wonder(self, tracked: Tracked, now: int) -> None:
+        """Ask for an order's state, once the stream has had its chance to tell."""
+        if not tracked.unsure:
+            tracked.unsure, tracked.asked = True, 0
+            tracked.ts_ask = now + self._patience
+
+    def _accept(self, tracked: Tracked) -> Iterator[OrderAccepted]:
+        if not tracked.accepted:
+            tracked.accepted = True
+            if tracked.unsure and not tracked.canceling:
+                tracked.unsure = False
+            yield OrderAccepted(*tracked.name, tracked.venue_order_id)
+
+    def _perhaps_over(self, tracked: Tracked) -> Iterator[VenueSays]:
+        """End an order once its end and all of its fills are known."""
+        word = tracked.ending
+        if word is None or tracked.over or tracked.lacks_fills:
+            return
+        self._finish(tracked)
+        if tracked.filled >= tracked.order.quantity:
+            return  # filled: the fills have said so
+        match word.stage:
+            case OrderStage.CANCELED:
+                yield OrderCanceled(*tracked.name, word.reason)
+            case OrderStage.EXPIRED:
+                yield OrderExpired(*tracked.name, word.reason)
+            case _:
+                # The venue cuts a reduce-only order down to the position, and calls the rest filled.
+                yield OrderExpired(*tracked.name, f"ended at {tracked.filled} of {tracked.order.quantity}")
+
+    def _of_a_stranger(self, word: OrderWord) -> Iterator[VenueSays]:
+        """An order that is not ours, or of a life nobody told us of: facts without a strategy, each once."""
+        if word.exit:
+            if word.parent:
+                self._parents[word.order_id] = word.parent
+                _forget(self._parents, _KEPT_ORDERS)
+            return
+        name = (word.link_id or word.order_id, "", word.instrument)
+        if word.stage is OrderStage.OPEN:
+            if word.order_id not in self._strangers:
+                self._strangers[word.order_id] = None
+                _forget(self._strangers, _KEPT_ORDERS)
+                yield OrderAccepted(*name, word.order_id)
+        elif word.stage is OrderStage.CANCELED:
+            yield OrderCanceled(*name, word.reason)
+        elif word.stage is OrderStage.EXPIRED:
+            yield OrderExpired(*name, word.reason)
+
+    def _find(self, link_id: str, order_id: str) -> Tracked | None:
+        return self.orders.get(link_id or self._by_venue_id.get(order_id, ""))
+
+    def _bind(self, tracked: Tracked, order_id: str) -> None:
+        if order_id and not tracked.venue_order_id:
+            tracked.venue_order_id = order_id
+            self._by_venue_id[order_id] = tracked.order.client_order_id
+
+    def _forget_oldest(self) -> None:
+        """Let finished orders go, the oldest first, once there are many."""
+        if len(self.orders) <= 2 * _KEPT_ORDERS:
+            return
+        for client_order_id in [name for name, tracked in self.orders.items() if tracked.over][:_KEPT_ORDERS]:
+            gone = self.orders.pop(client_order_id)
+            self._by_venue_id.pop(gone.venue_order_id, None)
+
+    def _error(self, kind: str, detail: str) -> ErrorReported:
+        return ErrorReported(self._node, kind, detail)
+
+
+def _forget(memory: dict[str, Any], most: int) -> None:
+    """Keep at least the newest `most`: a dict is ordered by age."""
+    if len(memory) > 2 * most:
+        for old in list(islice(memory, most)):
+            del memory[old]
