@@ -9,7 +9,7 @@ from hean.exchange.candles import INTEREST_INTERVALS, INTERVALS, Kind
 from hean.exchange.market import Market
 from hean.exchange.refusals import invalid
 from hean.messages import Side
-from hean.units import SECOND
+from hean.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from actors.exchange.server import ExchangeServer
@@ -73,7 +73,7 @@ def order_book(server: "ExchangeServer", fields: Fields, now: int) -> Result:
     """The best prices; `u` is the update id of the deepest stream, which this book is the same as."""
     category = fields.category()
     limit = fields.whole("limit", 1 if category == "spot" else 25, 1, 1000)
-    ts = now // render.MILLISECOND
+    ts = now // MILLISECOND
     if category in _EMPTY:
         return {"s": fields.needed("symbol"), "b": [], "a": [], "ts": ts, "u": 0, "seq": 0, "cts": ts}
     market = server.directory.named(fields)
@@ -84,7 +84,7 @@ def order_book(server: "ExchangeServer", fields: Fields, now: int) -> Result:
         "ts": ts,
         "u": server.hub.u_of(market.listing.id),
         "seq": market.seq,
-        "cts": (market.ts_matched or now) // render.MILLISECOND,
+        "cts": (market.ts_matched or now) // MILLISECOND,
     }
 
 
@@ -111,7 +111,7 @@ def funding_history(server: "ExchangeServer", fields: Fields, _: int) -> Result:
     market = server.directory.named(fields)
     shown: list[Result] = []
     for ts, rate in reversed(market.pricing.settled):
-        ms = ts // render.MILLISECOND
+        ms = ts // MILLISECOND
         if len(shown) == limit or (start is not None and ms < start):
             break
         if end is None or ms <= end:

@@ -34,14 +34,18 @@ PRICES = {"BTCUSDT": 60_000.0, "ETHUSDT": 3_000.0}
 PAST_MINUTES = 26 * 60
 FUNDS = {"USDT": Decimal(100_000), "BTC": Decimal(1), "ETH": Decimal(10)}
 
-ANN = ApiKey(key="ann-key", secret="ann-secret", uid="10000001")
-BOB = ApiKey(key="bob-key", secret="bob-secret", uid="10000002")
-READER = ApiKey(key="reader-key", secret="reader-secret", uid="10000001", read_only=True)
-FAR_AWAY = ApiKey(key="far-key", secret="far-secret", uid="10000001", ips=("203.0.113.7",))
-NO_SPOT = ApiKey(
-    key="contract-key", secret="contract-secret", uid="10000001", rights={**ALL_RIGHTS, "Spot": ()}
-)
 RSA_KEY = RSA.generate(2048)
+
+
+def key(name: str, uid: str = "10000001", **more: Any) -> ApiKey:
+    """A key that signs with a secret."""
+    return ApiKey(key=f"{name}-key", secret=f"{name}-secret", uid=uid, **more)
+
+
+ANN, BOB = key("ann"), key("bob", "10000002")
+READER = key("reader", read_only=True)
+FAR_AWAY = key("far", ips=("203.0.113.7",))
+NO_SPOT = key("contract", rights={**ALL_RIGHTS, "Spot": ()})
 ANN_RSA = ApiKey(key="ann-rsa", public_key=RSA_KEY.public_key().export_key().decode(), uid="10000001")
 KEYS = (ANN, BOB, READER, FAR_AWAY, NO_SPOT, ANN_RSA)
 
@@ -77,7 +81,9 @@ class StillMarket:
         if not listing.is_spot:
             hours = range(first // HOUR + 1, self._ts_start // HOUR + 1)
             settled = tuple((hour * HOUR, 1e-4 + hour % 7 * 1e-6) for hour in hours if hour % 8 == 0)
-            interest = tuple((ts, 30_000.0 + ts // MINUTE % 60) for ts in range(first + 4 * MINUTE, self._ts_start, 5 * MINUTE))
+            interest = tuple(
+                (ts, 30_000.0 + ts // MINUTE % 60) for ts in range(first + 4 * MINUTE, self._ts_start, 5 * MINUTE)
+            )
             interest = tuple((ts // (5 * MINUTE) * 5 * MINUTE, held) for ts, held in interest)
         return History(
             ts_first=first,
@@ -193,9 +199,9 @@ class Venue:
     def order(self, side="Buy", qty="0.01", price=None, key=ANN, category="linear", symbol="BTCUSDT", **more):
         """Place an order that must be taken: limit where it has a price. Returns its id."""
         kind = {"orderType": "Market"} if price is None else {"orderType": "Limit", "price": price}
-        return self.ok(
-            "/v5/order/create", key, category=category, symbol=symbol, side=side, qty=qty, **kind, **more
-        )["orderId"]
+        return self.ok("/v5/order/create", key, category=category, symbol=symbol, side=side, qty=qty, **kind, **more)[
+            "orderId"
+        ]
 
     def found(self, order_id, category="linear", key=ANN):
         """An order as `order/realtime` shows it."""
