@@ -7,6 +7,7 @@ import typer
 
 from actors.cli_backtest import backtest
 from actors.cli_data import data_app
+from actors.cli_exchange import exchange
 
 app = typer.Typer(
     name="hean",
@@ -14,13 +15,15 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
-    help="Research and trade crypto on Bybit: market data, and backtests one can believe.\n\n"
+    help="Research and trade crypto on Bybit: market data, backtests one can believe, and a Bybit of one's own.\n\n"
     "A first look without any data:\n\n"
     "  hean data generate --symbols BTCUSDT --days 60\n\n"
-    "  hean backtest --strategy impulse --venue SYNTHETIC --symbols BTCUSDT --synthetic",
+    "  hean backtest --strategy impulse --venue SYNTHETIC --symbols BTCUSDT --synthetic\n\n"
+    "  hean exchange",
 )
 app.add_typer(data_app, name="data")
 app.command(name="backtest")(backtest)
+app.command(name="exchange")(exchange)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 (typer's callbacks take the flag)

@@ -1,7 +1,7 @@
 """An exchange made ready and served: its market, its accounts with their keys, and what a state file remembers of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,13 @@ from actors.exchange.keeper import Keeper
 from actors.exchange.server import ExchangeServer, ServerOptions
 from hean.errors import ConfigError
 from hean.exchange.bybit import Bybit
-from hean.exchange.listing import listings
+from hean.exchange.listing import Listing, listings
 from hean.exchange.sources.source import Source
-from hean.units import MINUTE
 
 FUNDS = {"USDT": Decimal(100_000), "BTC": Decimal(1), "ETH": Decimal(10)}
 """What every account begins with."""
 
 FIRST_UID = 10_000_001
-DAYS = 30
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -38,7 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     funding_minutes: int | None = None
     catalog: Path = Path("catalog")
     start: int | None = None
-    tier: str | None = None
+    tier: Literal["depth", "trades", "candles"] | None = None
     speed: float | None = None
     accounts: int = 1
     key: str = ""
@@ -113,11 +111,11 @@ async def serve(
 
 def _opened(plan: Plan, now: int, keeper: Keeper | None) -> Opened:
     saved = keeper.load() if keeper is not None else None
-    terms = _terms(plan, keeper.market if keeper is not None else None, now)
-    source = _source(plan, terms, now)
+    terms = _terms(plan, keeper.market if saved is not None and keeper is not None else None, now)
+    listed = listings(terms["symbols"], at=now, funding_minutes=terms["funding_minutes"])
+    source = _generated(listed, terms, now) if terms["market"] == "synthetic" else _tape(plan, listed, terms, now)
     if saved is not None:
         saved.remember(source.history())
-    listed = listings(terms["symbols"], at=now, funding_minutes=terms["funding_minutes"])
     bybit = Bybit.open(listed, source, ts_start=now, seed=terms["seed"])
     if saved is not None:
         saved.put_back(bybit.exchange, now)
@@ -141,29 +139,23 @@ _DEFAULTS: dict[str, Any] = {
     "market": "synthetic",
     "symbols": ["BTCUSDT", "ETHUSDT"],
     "seed": 1,
-    "days": DAYS,
+    "days": 30,
     "funding_minutes": None,
     "speed": 1.0,
-    "start": None,
     "tier": None,
+    "start": None,
 }
 
 
 def _terms(plan: Plan, begun: dict[str, Any] | None, now: int) -> dict[str, Any]:
-    """What the market is to be, once and for all: what is not asked for is the file's, or the default."""
-    asked: dict[str, Any] = {
-        "market": plan.market,
-        "symbols": list(plan.symbols) if plan.symbols is not None else None,
-        "seed": plan.seed,
-        "days": plan.days,
-        "funding_minutes": plan.funding_minutes,
-        "speed": plan.speed,
-        "start": plan.start,
-        "tier": plan.tier,
-    }
+    """What the market is to be, once and for all: what is not asked for is the file's, or the default.
+
+    `begun` is when the market first began; `start` what the tape showed then.
+    """
+    asked: dict[str, Any] = {name: getattr(plan, name) for name in _DEFAULTS}
+    asked["symbols"] = list(plan.symbols) if plan.symbols is not None else None
     if begun is None:
-        anchor = now // MINUTE * MINUTE
-        return _DEFAULTS | {name: value for name, value in asked.items() if value is not None} | {"anchor": anchor}
+        return _DEFAULTS | {name: value for name, value in asked.items() if value is not None} | {"begun": now}
     for name, value in asked.items():
         if value is not None and value != begun[name]:
             raise ConfigError(
@@ -177,8 +169,22 @@ def _said(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else "unset" if value is None else str(value)
 
 
-def _source(plan: Plan, terms: dict[str, Any], now: int) -> Source:
+def _generated(listed: Mapping[str, Listing], terms: Mapping[str, Any], now: int) -> Source:
     from hean.exchange.sources.generated import Generated, Recipe
 
-    listed = listings(terms["symbols"], at=now, funding_minutes=terms["funding_minutes"])
-    return Generated(listed, Recipe(terms["seed"], terms["anchor"], terms["days"]), now)
+    return Generated(listed, Recipe(terms["seed"], terms["begun"], terms["days"]), now)
+
+
+def _tape(plan: Plan, listed: Mapping[str, Listing], terms: dict[str, Any], now: int) -> Source:
+    """The tape, as far on as the clock has run since it was first put in."""
+    from hean.exchange.sources.replayed import Replay, Replayed
+    from hean.store.catalog import Catalog
+
+    start = terms["start"]
+    if start is not None:
+        start += round((now - terms["begun"]) * terms["speed"])
+    replay = Replay(speed=terms["speed"], grain=terms["tier"], ts_tape=start, days=terms["days"])
+    tape = Replayed(Catalog(plan.catalog), listed, replay, now)
+    if start is None:
+        terms["start"] = tape.ts_tape
+    return tape
