@@ -47,13 +47,23 @@ class Background:
             self._place(shown, half, levels)
 
     def flow(self, flow: Flow) -> None:
-        """Let a taker take."""
-        met = self._books[flow.instrument][flow.side is Side.BUY]
+        """Let a taker take. A recorded one finds at its price as much as it took: what a record shows of a book is never all."""
+        name, now = flow.instrument, flow.ts
+        met = self._books[name][flow.side is Side.BUY]
         # What clients took before comes back all the same.
-        self._look(flow.instrument, met, flow.ts)
-        self._house.background_take(flow.instrument, flow.side, flow.limit, flow.steps, flow.ts)
-        if flow.recorded:
-            self._accept(flow.instrument, met)
+        self._look(name, met, now)
+        if not flow.recorded or flow.limit is None:
+            self._house.background_take(name, flow.side, flow.limit, flow.steps, now)
+            return
+        there = self._house.background_at(name, met.side, flow.limit)
+        lent = max(0, flow.steps - there)
+        if lent:
+            self._house.background_set(name, met.side, flow.limit, flow.steps, now)
+        self._house.background_take(name, flow.side, flow.limit, flow.steps, now)
+        if lent:
+            left = self._house.background_at(name, met.side, flow.limit)
+            self._house.background_set(name, met.side, flow.limit, max(0, left - lent), now)
+        self._accept(name, met)
 
     def mend(self, now: int) -> None:
         """See what has been taken, and put back what was missed long enough."""

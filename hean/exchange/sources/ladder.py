@@ -82,17 +82,14 @@ class Ladder:
         self._redraw(elapsed_s, bids, asks)
         return tuple(bids.items()), tuple((-price, size) for price, size in asks.items())
 
-    def quote(self, bid: int, ask: int, *, at_least: tuple[int, int] = (0, 0)) -> tuple[Levels, Levels]:
-        """What changes when the best bid and offer are to be these, and no smaller than `at_least` steps.
-
-        Both are always told: they are whole again, whatever was taken of them.
-        """
+    def quote(self, bid: int, ask: int) -> tuple[Levels, Levels]:
+        """What changes when the best bid and offer are to be these. Both are always told: they are whole again, whatever was taken."""
         bids: dict[int, int] = {}
         asks: dict[int, int] = {}
-        for half, best, least, changes in ((self._bids, bid, at_least[0], bids), (self._asks, -ask, at_least[1], asks)):
+        for half, best, changes in ((self._bids, bid, bids), (self._asks, -ask, asks)):
             if best != half.best or not half.sizes:
                 self._move(half, best, changes)
-            half.sizes[best] = changes[best] = max(half.sizes[best], least)
+            changes[best] = half.sizes[best]
         return tuple(bids.items()), tuple((-price, size) for price, size in asks.items())
 
     def shown(self) -> tuple[Levels, Levels]:

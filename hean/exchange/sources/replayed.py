@@ -66,7 +66,7 @@ class Replayed:
     `instruments` are those the catalog knows; `ts_tape` is the instant of the tape that the exchange starts at.
 
     Raises:
-        DataError: the catalog has nothing of a symbol, no such grain, or no time common to all; or `ts_tape` lies outside.
+        DataError: the catalog has nothing of a symbol, not of that grain or venue, or no time at which all is known.
     """
 
     def __init__(self, catalog: Catalog, listings: Mapping[str, Listing], replay: Replay, ts_start: int) -> None:
@@ -75,11 +75,12 @@ class Replayed:
         self._catalog = catalog
         self._replay = replay
         self._ts_start = ts_start
-        self._tracks = _tracks(catalog, listings, replay)
+        self._tracks, period = _tracks(catalog, listings, replay)
         self.instruments = tuple(track.listing.id for track in self._tracks)
         self.synthetic = any(track.series.synthetic for track in self._tracks)
         self.ended = False
-        period, self.ts_tape = _place(self._tracks, replay, ts_start, catalog)
+        asked = replay.ts_tape
+        self.ts_tape = asked if asked is not None else _at_this_hour(period, replay.speed, ts_start)
         grains = ", ".join(dict.fromkeys(track.grain for track in self._tracks))
         venues = ", ".join(dict.fromkeys(split_id(track.series.instrument)[2] for track in self._tracks))
         pace = f", {replay.speed:g} times as fast" if replay.speed != 1 else ""
@@ -122,7 +123,7 @@ class Replayed:
         until = self._tape(self._begin)
         since = until - int(self._replay.days * DAY * self._replay.speed)
         last = self._minutes(track, "bar", since, until)
-        if last is None and track.grain == "trades":
+        if last is None:
             last = self._minutes_of_trades(track, since, until)
         if last is None:
             return History(ts_first=self._begin, last=np.empty((0, 6)))
@@ -162,10 +163,11 @@ class Replayed:
         return _dense(self._clocks(ts) // MINUTE, columns, self._begin // MINUTE)
 
     def _minutes_of_trades(self, track: "_Track", since: int, until: int) -> Floats | None:
-        since = max(since, _affordable(track.series, until))
-        if not _reaches(track.series, since, until):
+        series = next((one for one in track.kept if one.kind == "trade"), None)
+        since = max(since, _affordable(series, until)) if series is not None else until
+        if series is None or not _reaches(series, since, until):
             return None
-        rows = self._catalog.read("trade", track.series.instrument, start=since, end=until)
+        rows = self._catalog.read("trade", series.instrument, start=since, end=until)
         price, size = rows["price"].to_numpy(), rows["size"].to_numpy()
         if not price.size:
             return None
@@ -308,8 +310,7 @@ class Replayed:
                 ask, bid = ticks, min(ticks - 1, max(bid, ticks - _WIDEST))
             else:
                 bid, ask = ticks, max(ticks + 1, min(ask, ticks + _WIDEST))
-            least = (0, steps) if side is Side.BUY else (steps, 0)
-            bids, asks = ladder.quote(max(1, bid), ask, at_least=least)
+            bids, asks = ladder.quote(max(1, bid), ask)
             if not begun:
                 bids, asks = ladder.shown()
             yield Shown(name, ts, not begun, bids, asks)
@@ -367,6 +368,11 @@ class _Track(Struct, frozen=True):
     kept: tuple[Series, ...]
 
     @property
+    def fineness(self) -> int:
+        """Less is finer: depth, trades, candles by their length."""
+        return GRAINS.index(self.grain) + (self.series.interval or 0)
+
+    @property
     def tick(self) -> float:
         return float(self.listing.instrument.tick)
 
@@ -391,7 +397,7 @@ class _Middle:
             side.update(levels)
             for ticks, steps in levels:
                 if not steps:
-                    del side[ticks]
+                    side.pop(ticks, None)
         if not self._bids or not self._asks:
             return None
         return (max(self._bids) + min(self._asks)) / 2 * self._tick
@@ -411,92 +417,120 @@ def _levels(track: _Track, rows: pl.DataFrame) -> list[tuple[int, int, bool]]:
 
 
 def _shown(track: _Track, ts: int, levels: Iterable[tuple[int, int, bool]], *, snapshot: bool) -> Shown:
-    bids: list[tuple[int, int]] = []
-    asks: list[tuple[int, int]] = []
+    # A price may be told twice in one change: the last word counts.
+    bids: dict[int, int] = {}
+    asks: dict[int, int] = {}
     for ticks, steps, bid in levels:
-        (bids if bid else asks).append((ticks, steps))
-    return Shown(track.listing.id, ts, snapshot, tuple(bids), tuple(asks))
+        (bids if bid else asks)[ticks] = steps
+    return Shown(track.listing.id, ts, snapshot, tuple(bids.items()), tuple(asks.items()))
 
 
 # --- which series, and when -------------------------------------------------------------------------
 
 
-def _tracks(catalog: Catalog, listings: Mapping[str, Listing], replay: Replay) -> list[_Track]:
+Period = tuple[int, int]
+
+
+def _tracks(catalog: Catalog, listings: Mapping[str, Listing], replay: Replay) -> tuple[list[_Track], Period]:
+    """What is played of each listing, and the stretch of the tape for which all of it is known.
+
+    The finest that lasts an hour, else what lasts longest; where one instrument is not known so finely, the next it has.
+    """
     series = catalog.series()
-    tracks: list[_Track] = []
-    symbols = dict.fromkeys(listing.symbol for listing in listings.values())
-    for symbol in symbols:
+    known: dict[str, list[_Track]] = {}
+    for symbol in dict.fromkeys(listing.symbol for listing in listings.values()):
         of_symbol = [listing for listing in listings.values() if listing.symbol == symbol]
-        venue = _venue(series, symbol, replay.venue)
-        found = []
+        found = _known(series, of_symbol, replay)
+        if not found:
+            raise DataError(
+                _nothing_of(symbol, series, replay, catalog),
+                remedy=f"fetch it with `hean data download {symbol}`, or make some up with `hean data generate {symbol}`",
+            )
+        known.update(found)
+    # A spot market known for a moment only must not keep its perpetual from being played.
+    perpetuals = {name: tracks for name, tracks in known.items() if not listings[name].is_spot}
+    longest: tuple[list[_Track], Period] | None = None
+    for some in (known, perpetuals) if perpetuals else (known,):
+        for level in sorted({track.fineness for tracks in some.values() for track in tracks}):
+            chosen = [
+                min((track for track in tracks if track.fineness >= level), key=_by_fineness, default=None)
+                for tracks in some.values()
+            ]
+            tracks = [track for track in chosen if track is not None]
+            period = _common(tracks, replay.ts_tape)
+            if len(tracks) < len(some) or period is None:
+                continue
+            if period[1] - period[0] >= HOUR:
+                return tracks, period
+            if longest is None or period[1] - period[0] > longest[1][1] - longest[1][0]:
+                longest = tracks, period
+    if longest is None:
+        when = "at " + utc(replay.ts_tape) if replay.ts_tape is not None else "at any one time"
+        spans = "; ".join(
+            f"{track.series.kind} of {track.series.instrument} from {utc(track.series.first_ts)} to {utc(track.series.last_ts)}"
+            for tracks in known.values()
+            for track in tracks
+        )
+        raise DataError(
+            f"the catalog {catalog.root} does not know all of these {when}: {spans}",
+            remedy="play fewer symbols, another time or another grain, or bring in what is missing",
+        )
+    return longest
+
+
+def _by_fineness(track: _Track) -> int:
+    return track.fineness
+
+
+def _known(series: Sequence[Series], of_symbol: Sequence[Listing], replay: Replay) -> dict[str, list[_Track]]:
+    """What can be played of the listings of a symbol: of one venue, so that perpetual and spot belong together."""
+    symbol = of_symbol[0].symbol
+    venues = {split_id(one.instrument)[2] for one in series if split_id(one.instrument)[0] == symbol}
+    ordered = ("BYBIT", *sorted(venues - {"BYBIT", "SYNTHETIC"}), "SYNTHETIC")
+    for venue in (replay.venue,) if replay.venue is not None else ordered:
+        found = {}
         for listing in of_symbol:
             name = instrument_id(symbol, split_id(listing.id)[1], venue)
             kept = tuple(one for one in series if one.instrument == name)
-            chosen = _chosen(kept, replay.grain)
-            if chosen is not None:
-                found.append(_Track(listing, chosen[1], chosen[0], kept))
-        if not found:
-            has = sorted({one.kind for one in series if split_id(one.instrument)[0] == symbol})
-            what = replay.grain or "candles, trades or depth"
-            whose = f" of {replay.venue}" if replay.venue is not None else ""
-            raise DataError(
-                f"the catalog {catalog.root} has no {what} of {symbol}{whose} to replay; of it there is {', '.join(has) or 'nothing'}",
-                remedy=f"fetch them with `hean data download {symbol}`, or make some up with `hean data generate {symbol}`",
-            )
-        tracks += found
-    return tracks
+            tracks = [
+                _Track(listing, one, grain, kept)
+                for one in kept
+                if (grain := _grain(one)) is not None and replay.grain in {None, grain}
+            ]
+            if tracks:
+                found[listing.id] = tracks
+        if found:
+            return found
+    return {}
 
 
-def _venue(series: Sequence[Series], symbol: str, wanted: str | None) -> str:
-    """Whose record of a symbol is played: one venue's, so that perpetual and spot belong together."""
-    if wanted is not None:
-        return wanted
-    venues = {split_id(one.instrument)[2] for one in series if split_id(one.instrument)[0] == symbol}
-    return next(
-        (venue for venue in ("BYBIT", *sorted(venues - {"SYNTHETIC"}), "SYNTHETIC") if venue in venues), "BYBIT"
+def _nothing_of(symbol: str, series: Sequence[Series], replay: Replay, catalog: Catalog) -> str:
+    has = sorted({one.kind for one in series if split_id(one.instrument)[0] == symbol})
+    whose = f" of {replay.venue}" if replay.venue is not None else ""
+    return (
+        f"the catalog {catalog.root} has no {replay.grain or 'candles, trades or depth'} of {symbol}{whose} to replay; "
+        f"of {symbol} it has {', '.join(has) or 'nothing'}"
     )
 
 
-def _chosen(kept: Sequence[Series], grain: Grain | None) -> tuple[Grain, Series] | None:
-    for one in GRAINS if grain is None else (grain,):
-        if one == "candles":
-            bars = [series for series in kept if series.kind.startswith("bar-") and (series.interval or 0) <= _LONGEST]
-            if bars:
-                return one, min(bars, key=lambda series: series.interval or 0)
-        else:
-            kind = "depth" if one == "depth" else "trade"
-            found = next((series for series in kept if series.kind == kind), None)
-            if found is not None:
-                return one, found
-    return None
+def _grain(series: Series) -> Grain | None:
+    if series.kind.startswith("bar-"):
+        return "candles" if (series.interval or 0) <= _LONGEST else None
+    return {"depth": "depth", "trade": "trades"}.get(series.kind)  # type: ignore[return-value]  # a table of grains
 
 
-def _place(tracks: Sequence[_Track], replay: Replay, ts_start: int, catalog: Catalog) -> tuple[tuple[int, int], int]:
-    """The stretch of the tape that is played, its past included, and the instant of it that the exchange starts at."""
+def _common(tracks: Sequence[_Track], ts: int | None) -> Period | None:
+    """The longest stretch for which all are known, or that with an instant in it; None where there is none."""
     common = [(0, 1 << 62)]
     for track in tracks:
-        common = [
-            (max(a, c), min(b, d)) for a, b in common for c, d in track.series.stretches() if max(a, c) < min(b, d)
-        ]
-    known = "; ".join(
-        f"{track.series.kind} of {track.series.instrument} from {utc(track.series.first_ts)} to {utc(track.series.last_ts)}"
-        for track in tracks
-    )
-    if not common:
-        raise DataError(
-            f"the catalog {catalog.root} has no time at which all are known: {known}",
-            remedy="play fewer symbols, another grain, or bring in what is missing",
-        )
-    if replay.ts_tape is not None:
-        period = next(((a, b) for a, b in common if a <= replay.ts_tape < b), None)
-        if period is None:
-            raise DataError(f"nothing is recorded at {utc(replay.ts_tape)}: {known}", remedy="start within it")
-        return period, replay.ts_tape
-    period = max(common, key=lambda stretch: stretch[1] - stretch[0])
-    return period, _at_this_hour(period, replay.speed, ts_start)
+        known = track.series.stretches()
+        common = [(max(a, c), min(b, d)) for a, b in common for c, d in known if max(a, c) < min(b, d)]
+    if ts is not None:
+        common = [(a, b) for a, b in common if a <= ts < b]
+    return max(common, key=lambda stretch: stretch[1] - stretch[0], default=None)
 
 
-def _at_this_hour(period: tuple[int, int], speed: float, ts_start: int) -> int:
+def _at_this_hour(period: Period, speed: float, ts_start: int) -> int:
     """The latest instant at the clock's time of day that leaves a day to play, or, of a short tape, half of it.
 
     A tape too short to know this time of day is started at its first minute, with the clock's seconds.
