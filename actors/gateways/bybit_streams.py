@@ -17,6 +17,11 @@ from typing import Any
 
 import websocket
 
+from hean.bybit import decode
+from hean.bybit.topics import Topics
+from hean.bybit.wire import Ack, Push, read
+from hean.errors import DataError
+
 Opened = Any  # a socket of pybit's
 
 
@@ -235,6 +240,72 @@ class Stream:
         thread = threading.Thread(target=_exit, args=(socket,), name=f"closing-{self.name}", daemon=True)
         thread.start()
         self._closing.append(thread)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something a stream said that is no message of a topic."""
+
+    kind: str
+    detail: str
+
+
+class Channel:
+    """A stream and the topics it should carry. All but the stream itself is its owner's thread."""
+
+    def __init__(self, stream: Stream, topics: Topics) -> None:
+        self.stream = stream
+        self.topics = topics
+        self.generation = 0
+        self._refused: set[str] = set()
+
+    def take(self, event: StreamEvent, now: int) -> Push | Trouble | None:
+        """Take an event in: the push in it, or what is wrong, if either is.
+
+        What an earlier connection says late is not heard.
+        """
+        match event:
+            case Connected(generation=generation):
+                self.generation = generation
+                self._send(self.topics.open(now))
+            case Lost():
+                self.topics.lost()
+            case Heard(generation=generation, payload=payload) if generation == self.generation:
+                return self._hear(payload, now)
+            case Heard(payload=payload) if event.generation > self.generation:
+                # Said before the stream was told to stand: the answer to pybit's own auth request.
+                return self._hear(payload, now) if isinstance(payload, dict) and payload.get("op") == "auth" else None
+        return None
+
+    def tick(self, now: int) -> None:
+        """Ask for what must be asked for."""
+        due = self.topics.due(now)
+        if due.reconnect:
+            self.topics.lost()  # so that it is asked once
+            self.stream.renew(self.generation, due.reconnect)
+            return
+        self._send(due.requests)
+
+    def _hear(self, payload: Any, now: int) -> Push | Trouble | None:
+        try:
+            if isinstance(payload, dict) and "topic" in payload:
+                push = decode.push(payload)
+                self.topics.hear(push.topic, now)
+                return push
+            ack = read(Ack, payload, "an acknowledgement")
+        except DataError as damage:
+            return Trouble("unreadable message", str(damage))
+        if ack.op == "auth" and not ack.success:
+            self.stream.renew(self.stream.generation, "not let in")
+            return Trouble("not let in", ack.ret_msg)
+        self._send(self.topics.acknowledged(ack, now))
+        new = self.topics.refused.keys() - self._refused
+        self._refused |= new
+        return Trouble("topic refused", "; ".join(self.topics.refused[name] for name in sorted(new))) if new else None
+
+    def _send(self, requests: list[dict[str, Any]]) -> None:
+        for request in requests:
+            self.stream.send(self.generation, request)
 
 
 def _alive(socket: Opened) -> bool:

@@ -10,7 +10,7 @@ from hean.messages import BookLevels
 class Link(enum.Enum):
     """What an update was to the book.
 
-    FITS: taken in. OLD: the one before, said again. WAITING: no snapshot has come yet. BROKEN: the chain broke with
+    FITS: taken in. OLD: the one before, said again or late. WAITING: no snapshot has come yet. BROKEN: the chain broke with
     it, and the book is unknown until the next snapshot.
     """
 
@@ -46,7 +46,10 @@ class BookChain:
 
     def hear(self, update: BookUpdate) -> Link:
         levels = update.levels
-        if not levels.snapshot:
+        if levels.snapshot:
+            if self.last is not None and levels.ts_event < self.ts_event and update.u != 1:
+                return Link.OLD  # held up on its way, and overtaken
+        else:
             if self.last is None:
                 return Link.WAITING
             if update.u == self.last:

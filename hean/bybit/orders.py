@@ -267,6 +267,13 @@ class OrderTracker:
         tracked.expected = tracked.filled
         yield from self._perhaps_over(tracked)
 
+    def compare(self, shown: Iterable[OrderWord], ts_asked: int, now: int) -> None:
+        """All open orders were asked for at `ts_asked`: one of ours that is not among them is over, or nearly there."""
+        there = {word.link_id for word in shown}
+        for client_order_id, tracked in self._open.items():
+            if client_order_id not in there and tracked.accepted and tracked.ts_sent < ts_asked - self._patience:
+                self._wonder(tracked, now)
+
     def doubt_all(self, now: int) -> None:
         """The stream was away: every open order is looked up."""
         for tracked in self.open:
@@ -315,13 +322,16 @@ class OrderTracker:
             yield OrderAccepted(*tracked.name, tracked.venue_order_id)
 
     def _perhaps_over(self, tracked: Tracked) -> Iterator[VenueSays]:
-        """End an order once its end and all of its fills are known."""
+        """End an order once its end and all of its fills are known, or once its fills are all it wanted."""
         word = tracked.ending
-        if word is None or tracked.over or tracked.lacks_fills:
+        if tracked.over or tracked.lacks_fills:
+            return
+        if tracked.filled >= tracked.order.quantity:
+            self._finish(tracked)
+            return
+        if word is None:
             return
         self._finish(tracked)
-        if tracked.filled >= tracked.order.quantity:
-            return  # filled: the fills have said so
         match word.stage:
             case OrderStage.CANCELED:
                 yield OrderCanceled(*tracked.name, word.reason)

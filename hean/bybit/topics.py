@@ -52,10 +52,13 @@ class Topics:
         per_request: How many one subscribe request may name (Bybit v5, *Connect*: 10 on spot).
         ack_ns: How long an acknowledgement may take.
         pause_ns: The least time between two subscriptions of one topic.
+        now: From when on silence is counted.
     """
 
-    def __init__(self, limits: Mapping[str, int | None], *, per_request: int, ack_ns: int, pause_ns: int) -> None:
-        self.topics = {name: Topic(limit) for name, limit in limits.items()}
+    def __init__(
+        self, limits: Mapping[str, int | None], *, per_request: int, ack_ns: int, pause_ns: int, now: int
+    ) -> None:
+        self.topics = {name: Topic(limit, ts_heard=now) for name, limit in limits.items()}
         self.refused: dict[str, str] = {}
         self.connected = False
         self._per_request = per_request
@@ -155,12 +158,11 @@ class Topics:
         return due
 
     def silent(self, names: Iterable[str], now: int) -> bool:
-        """Whether one of these topics has been silent for longer than is ordinary, or cannot be heard at all."""
-        for name in names:
-            topic = self.topics[name]
-            if topic.limit is not None and now - topic.ts_heard > topic.limit:
-                return True
-        return False
+        """Whether one of these topics has been silent for longer than is ordinary, connected or not."""
+        return any(
+            topic.limit is not None and now - topic.ts_heard > topic.limit
+            for topic in (self.topics[name] for name in names)
+        )
 
     def _silence(self, topic: Topic, now: int) -> int:
         return now - max(topic.ts_heard, self._ts_connected)

@@ -1,0 +1,624 @@
+"""The market as Bybit shows it: public sockets into observations, with what sockets do not tell asked for by REST.
+
+Nothing wrong is shown: a book whose chain of updates breaks is unknown until its next snapshot, and said to be so.
+What a lost connection kept from us is fetched: trades and closed candles, in their order. Settled rates and the premium
+index have no stream and are asked for when they are due.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, assert_never
+
+from msgspec import Struct, field
+from pydantic import BaseModel, Field
+
+from actors.gateways.bybit_endpoint import Endpoint, Pings, public_socket
+from actors.gateways.bybit_rest import Backoff, BybitRest, ClockOffset, UnansweredError
+from actors.gateways.bybit_streams import Attempts, Channel, Connected, Heard, Lost, Pace, Stream, StreamEvent, Trouble
+from hean.bybit import decode
+from hean.bybit.book_chain import BookChain, Link, unknown
+from hean.bybit.decode import Print, Ticker, category_word
+from hean.bybit.topics import Topics
+from hean.bybit.wire import Push
+from hean.errors import ConfigError, DataError
+from hean.instruments import Category, split_id
+from hean.messages import (
+    Bar,
+    BookLevels,
+    ErrorReported,
+    FeedLive,
+    FeedStale,
+    FundingRate,
+    MarkPrice,
+    Observation,
+    PremiumIndex,
+    Quote,
+    Side,
+    Trade,
+)
+from hean.units import MINUTE, SECOND
+
+MS = 1_000_000
+
+Said = Observation | FeedStale | FeedLive | ErrorReported
+
+_LENGTHS = {"1": 1, "3": 3, "5": 5, "15": 15, "30": 30, "60": 60, "120": 120, "240": 240, "360": 360, "720": 720}
+_TOPICS_A_REQUEST = 10  # Bybit v5, *Connect*: the limit of spot; contracts allow more
+_TRADES_A_PAGE = {Category.SPOT: 60, Category.LINEAR: 1_000, Category.INVERSE: 1_000}
+_KEPT_TRADES = 5_000
+_CONTRACTS_ONLY = (MarkPrice, FundingRate, PremiumIndex)
+_LATE_NS = 3 * SECOND  # what closes at an instant may be had by REST this much later
+_RETRY_NS = 5 * SECOND
+_TRIES = 3
+_PULSE_S = 0.05
+
+
+class FeedConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the market is watched, and how long it may be silent."""
+
+    book_depth: int = Field(default=50, description="levels of a kept book: 50, 200 or 1000")
+    bar_minutes: int = Field(default=1, description="length of candles")
+    flush_ms: float = Field(
+        default=50, ge=0, description="between two tellings; quotes and marks in between are conflated"
+    )
+    book_silence_s: float = Field(default=5, gt=0, description="a book silent for longer is not to be trusted")
+    ticker_silence_s: float = Field(default=20, gt=0, description="the same of a mark")
+    bar_silence_s: float = Field(default=90, gt=0, description="the same of the running candle")
+    trade_audit_s: float = Field(default=15, gt=0, description="how often trades are compared with those had by REST")
+    resync_s: float = Field(default=1, gt=0, description="the least time between two subscriptions of one topic")
+    ack_s: float = Field(default=5, gt=0, description="how long an acknowledgement may take")
+    clock_s: float = Field(default=60, gt=0, description="between two measurements of the venue's clock")
+    skew_s: float = Field(default=1, gt=0, description="a clock further off than this is reported")
+    timeout_s: float = Field(default=5, gt=0, description="how long an answer may take")
+    seed: int = Field(default=0, description="of the jitter between attempts")
+
+
+class ShownBook(Struct, frozen=True):
+    """A book as it stands: best first."""
+
+    u: int
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+
+
+class _Watched(Struct):
+    """One instrument, and what is known of it."""
+
+    instrument: str
+    symbol: str
+    category: Category
+    kinds: frozenset[type[Observation]]
+    topics: tuple[str, ...]
+    chain: BookChain = field(default_factory=BookChain)
+    best: BookChain = field(default_factory=BookChain)
+    quote: tuple[float, float, float, float] | None = None
+    ticker: Ticker = field(default_factory=Ticker)
+    ts_ticker: int = 0
+    stale: bool = False
+    # trades: those seen, the last told, and those that wait for what came before them
+    seen: dict[str, None] = field(default_factory=dict)
+    last_print: Print | None = None
+    held: list[Print] | None = None
+    awaited: int = 0
+    tries: int = 0
+    ts_since: int = 0
+    ts_audit: int = 0
+    # what is due by REST
+    ts_bar: int = 0
+    ts_premium: int = 0
+    ts_settled: int = 0
+    ts_struck: int = 0
+    ts_asked: dict[str, int] = field(default_factory=dict)
+
+
+class _Question(Struct, frozen=True):
+    number: int
+    watched: _Watched
+    about: str
+
+
+class _Answer(Struct, frozen=True):
+    """What the asking thread brought back: None where the venue did not say."""
+
+    number: int
+    instrument: str
+    about: str
+    found: list[Any] | None
+
+
+class _Clock(Struct, frozen=True):
+    offset: ClockOffset
+
+
+class BybitFeed:
+    """Watches the market of one venue, until stopped.
+
+    Args:
+        endpoint: Where.
+        watches: What is wanted, as components say it: instruments, each with a kind of observation.
+        say: Takes what was seen, in batches, in order; called from the feed's own thread, must not block.
+        config: Limits and pauses.
+        pace: How streams are begun again.
+        pings: How often they ping.
+        attempts: How many connections may be begun; shared with other gateways of the venue.
+        node: Who reports an error.
+
+    Raises:
+        ConfigError: Something wanted does not exist at Bybit.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        watches: Iterable[tuple[str, type[Observation]]],
+        say: Callable[[Sequence[Said]], None],
+        *,
+        config: FeedConfig | None = None,
+        pace: Pace | None = None,
+        pings: Pings | None = None,
+        attempts: Attempts | None = None,
+        node: str = "feed",
+    ) -> None:
+        self.config = config or FeedConfig()
+        self.clock: ClockOffset | None = None
+        self.conflated = 0
+        self._say = say
+        self._node = node
+        self._now = time.time_ns()
+        self._watched = {one.instrument: one for one in self._wanted(watches)}
+        self._by_topic: dict[tuple[Category, str], _Watched] = {
+            (one.category, topic): one for one in self._watched.values() for topic in one.topics
+        }
+        self._events: queue.SimpleQueue[StreamEvent | _Answer | _Clock | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[_Question | str | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._out: list[Said | None] = []
+        self._newest: dict[tuple[str, type[Observation]], int] = {}
+        self._flushed = 0
+        self._asked = 0
+        self._ts_clock = 0
+        self._ticked = 0
+        self._channels = {
+            category: self._channel(endpoint, category, pace or Pace(), pings or Pings(), attempts or Attempts())
+            for category in dict.fromkeys(one.category for one in self._watched.values())
+        }
+        self._rest = BybitRest(endpoint, None, instruments={}, backoff=Backoff(), timeout_s=self.config.timeout_s)
+        self._threads = [
+            threading.Thread(target=self._pump, name="feed-pump", daemon=True),
+            threading.Thread(target=self._ask, name="feed-ask", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+        for channel in self._channels.values():
+            channel.stream.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End all threads; those that the network holds end by themselves."""
+        for channel in self._channels.values():
+            channel.stream.stop()
+        self._events.put(None)
+        self._questions.put(None)
+        for thread in self._threads:
+            thread.join(timeout_s)
+        for channel in self._channels.values():
+            channel.stream.join(timeout_s)
+        self._rest.close()
+
+    def book(self, instrument: str) -> ShownBook | None:
+        """The book of an instrument whose levels are watched; None while it is unknown."""
+        with self._lock:
+            chain = self._watched[instrument].chain
+            if chain.book is None or chain.last is None:
+                return None
+            return ShownBook(chain.last, tuple(chain.book.levels(Side.BUY)), tuple(chain.book.levels(Side.SELL)))
+
+    # --- what is wanted -------------------------------------------------------------------------
+
+    def _wanted(self, watches: Iterable[tuple[str, type[Observation]]]) -> Iterable[_Watched]:
+        kinds: dict[str, set[type[Observation]]] = {}
+        for instrument, kind in watches:
+            kinds.setdefault(instrument, set()).add(kind)
+        minutes = str(self.config.bar_minutes)
+        if minutes not in _LENGTHS:
+            raise ConfigError(f"bar_minutes is {minutes}: Bybit has {', '.join(_LENGTHS)}")
+        for instrument, of in kinds.items():
+            symbol, category, venue = split_id(instrument)
+            if venue != decode.VENUE:
+                raise ConfigError(f"{instrument} is not of Bybit")
+            topics = []
+            for kind in sorted(of, key=lambda kind: kind.__name__):
+                if category is Category.SPOT and kind in _CONTRACTS_ONLY:
+                    raise ConfigError(f"{instrument} has no {kind.__name__}: spot has neither mark nor funding")
+                topics += self._topics_of(kind, symbol, minutes)
+            now = self._now
+            yield _Watched(
+                instrument=instrument,
+                symbol=symbol,
+                category=category,
+                kinds=frozenset(of),
+                topics=tuple(dict.fromkeys(topics)),
+                ts_bar=now - now % self._bar_ns,
+                ts_premium=now - now % MINUTE,
+                ts_settled=now,
+                ts_audit=now,
+            )
+
+    def _topics_of(self, kind: type[Observation], symbol: str, minutes: str) -> list[str]:
+        named = {
+            Quote: [f"orderbook.1.{symbol}"],
+            BookLevels: [f"orderbook.{self.config.book_depth}.{symbol}"],
+            Trade: [f"publicTrade.{symbol}"],
+            Bar: [f"kline.{minutes}.{symbol}"],
+            MarkPrice: [f"tickers.{symbol}"],
+            FundingRate: [f"tickers.{symbol}"],  # for when the next is due
+            PremiumIndex: [],
+        }
+        if kind not in named:
+            raise ConfigError(f"Bybit has no stream of {kind.__name__}")
+        return named[kind]
+
+    def _limit(self, topic: str) -> int | None:
+        """The longest ordinary silence of a topic, in nanoseconds. Nobody has to trade."""
+        match topic.partition(".")[0]:
+            case "orderbook":
+                return int(self.config.book_silence_s * SECOND)
+            case "tickers":
+                return int(self.config.ticker_silence_s * SECOND)
+            case "kline":
+                return int(self.config.bar_silence_s * SECOND)
+            case _:
+                return None
+
+    @property
+    def _bar_ns(self) -> int:
+        return self.config.bar_minutes * MINUTE
+
+    def _channel(self, endpoint: Endpoint, category: Category, pace: Pace, pings: Pings, attempts: Attempts) -> Channel:
+        topics = [topic for of, topic in self._by_topic if of is category]
+        word = category_word(category)
+        stream = Stream(
+            word,
+            lambda hear: public_socket(endpoint, word, hear, pings),
+            self._events.put,
+            pace=pace,
+            attempts=attempts,
+            seed=self.config.seed,
+        )
+        return Channel(
+            stream,
+            Topics(
+                {topic: self._limit(topic) for topic in topics},
+                per_request=_TOPICS_A_REQUEST,
+                ack_ns=int(self.config.ack_s * SECOND),
+                pause_ns=int(self.config.resync_s * SECOND),
+                now=self._now,
+            ),
+        )
+
+    # --- the pump's thread ----------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while True:
+            try:
+                event = self._events.get(timeout=_PULSE_S)
+            except queue.Empty:
+                self._tick()
+                continue
+            if event is None:
+                self._flush(time.time_ns(), force=True)
+                return
+            self._now = time.time_ns()
+            with self._lock:
+                match event:
+                    case _Answer():
+                        self._answered(event)
+                    case _Clock(offset=offset):
+                        self._measured(offset)
+                    case Connected() | Lost() | Heard():
+                        self._of_stream(event)
+                    case _:
+                        assert_never(event)
+            self._tick()
+
+    def _tick(self) -> None:
+        self._now = now = time.time_ns()
+        if now - self._ticked >= _PULSE_S * SECOND:
+            self._ticked = now
+            for channel in self._channels.values():
+                channel.tick(now)
+            for watched in self._watched.values():
+                self._watch_over(watched, now)
+            if now - self._ts_clock > self.config.clock_s * SECOND:
+                self._ts_clock = now
+                self._questions.put("clock")
+        self._flush(now)
+
+    def _of_stream(self, event: StreamEvent) -> None:
+        category = Category(event.stream.upper())
+        channel = self._channels[category]
+        said = channel.take(event, self._now)
+        match said:
+            case Push():
+                self._hear(category, channel, said)
+            case Trouble():
+                self._report(said.kind, f"{event.stream}: {said.detail}")
+            case None:
+                if isinstance(event, Connected | Lost):
+                    for watched in self._watched.values():
+                        if watched.category is category:
+                            self._begin_anew(watched, connected=isinstance(event, Connected))
+
+    def _begin_anew(self, watched: _Watched, *, connected: bool) -> None:
+        """The connection came or went: what was kept of it means nothing, and what was missed is fetched."""
+        self._forget_book(watched)
+        watched.best.forget()
+        watched.quote = None
+        watched.ticker = Ticker(ts_next_funding=watched.ticker.ts_next_funding)
+        watched.ts_ticker = 0
+        if connected and Trade in watched.kinds:
+            if watched.ts_since == 0:
+                watched.ts_since = self._now
+            else:
+                watched.held, watched.tries = [], 0
+                watched.awaited = self._ask_for(watched, "trades")
+
+    def _hear(self, category: Category, channel: Channel, push: Push) -> None:
+        watched = self._by_topic.get((category, push.topic))
+        if watched is None:
+            return  # of a topic given up
+        try:
+            kind, _, rest = push.topic.partition(".")
+            match kind:
+                case "orderbook" if rest.startswith("1."):
+                    self._hear_best(watched, channel, push)
+                case "orderbook":
+                    self._hear_book(watched, channel, push)
+                case "publicTrade":
+                    self._hear_trades(watched, decode.prints(push, watched.instrument))
+                case "tickers":
+                    self._hear_ticker(watched, channel, push)
+                case _:
+                    self._bars(watched, decode.bars(push, watched.instrument))
+        except DataError as damage:
+            self._report("unreadable message", str(damage))
+            channel.topics.renew(push.topic)
+            if push.topic.startswith("orderbook"):
+                self._forget_book(watched)
+
+    # --- books ----------------------------------------------------------------------------------
+
+    def _hear_book(self, watched: _Watched, channel: Channel, push: Push) -> None:
+        update = decode.book_update(push, watched.instrument)
+        match watched.chain.hear(update):
+            case Link.FITS:
+                if update.levels.snapshot:
+                    channel.topics.settled(push.topic)
+                self._tell(update.levels)
+            case Link.OLD:
+                pass
+            case Link.WAITING:
+                channel.topics.renew(push.topic)
+            case Link.BROKEN:
+                self._tell(unknown(watched.instrument, update.levels.ts_event))
+                channel.topics.renew(push.topic)
+
+    def _forget_book(self, watched: _Watched) -> None:
+        if watched.chain.book is not None:
+            ts = watched.chain.ts_event
+            watched.chain.forget()
+            self._tell(unknown(watched.instrument, ts))
+
+    def _hear_best(self, watched: _Watched, channel: Channel, push: Push) -> None:
+        update = decode.book_update(push, watched.instrument)
+        link = watched.best.hear(update)
+        if link in {Link.BROKEN, Link.WAITING}:
+            channel.topics.renew(push.topic)
+            return
+        channel.topics.settled(push.topic)
+        book = watched.best.book
+        if book is None or book.bid is None or book.ask is None:
+            return
+        quote = (book.bid, book.size_at(Side.BUY, book.bid), book.ask, book.size_at(Side.SELL, book.ask))
+        if quote != watched.quote:  # said again every three seconds without a change
+            watched.quote = quote
+            self._tell(Quote(watched.instrument, update.levels.ts_event, *quote))
+
+    def _hear_ticker(self, watched: _Watched, channel: Channel, push: Push) -> None:
+        if push.type == "delta" and (push.ts < watched.ts_ticker or not watched.ticker.known):
+            # A delta that was overtaken would undo what the later one said.
+            channel.topics.renew(push.topic)
+            watched.ticker.known = False
+            return
+        channel.topics.settled(push.topic)
+        watched.ts_ticker = push.ts
+        before = watched.ticker.ts_next_funding
+        mark = watched.ticker.fold(push, watched.instrument)
+        if before is not None and watched.ticker.ts_next_funding != before:
+            watched.ts_struck = before
+        if mark is not None and MarkPrice in watched.kinds:
+            self._tell(mark)
+
+    # --- trades ---------------------------------------------------------------------------------
+
+    def _hear_trades(self, watched: _Watched, prints: list[Print]) -> None:
+        if watched.held is not None:
+            watched.held += prints
+            return
+        for one in prints:
+            self._tell_trade(watched, one)
+
+    def _tell_trade(self, watched: _Watched, one: Print) -> None:
+        """Tell a trade, once."""
+        if one.trade_id in watched.seen:
+            return
+        watched.seen[one.trade_id] = None
+        if len(watched.seen) > 2 * _KEPT_TRADES:
+            watched.seen = dict.fromkeys(list(watched.seen)[_KEPT_TRADES:])
+        watched.last_print = one
+        self._tell(one.trade)
+
+    def _compare_trades(self, watched: _Watched, answer: _Answer) -> None:
+        """Tell what was missed, before what waited for it.
+
+        A trade that is newer than the last told goes in its place. An older one that was never told was lost on
+        the way; it is not told out of its order, but reported.
+        """
+        found: list[Print] | None = answer.found
+        if watched.held is not None:
+            if answer.number < watched.awaited:
+                return  # asked for before the connection was lost
+            if found is None and watched.tries < _TRIES:
+                watched.tries += 1
+                watched.awaited = self._ask_for(watched, "trades")
+                return
+            if found is None:
+                self._report("trades missed", f"{watched.instrument}: nobody said what traded while we were away")
+        held, watched.held = watched.held, None
+        unseen = [
+            one for one in found or [] if one.trade_id not in watched.seen and one.trade.ts_event >= watched.ts_since
+        ]
+        last = watched.last_print
+        after = unseen if last is None else [one for one in unseen if _place(one) >= _place(last)]
+        if len(unseen) > len(after):
+            self._report("trades lost", f"{watched.instrument}: {len(unseen) - len(after)} never came by the stream")
+            late = dict.fromkeys(one.trade_id for one in unseen if one not in after)
+            watched.seen |= late
+        whole_page = found is not None and len(found) >= _TRADES_A_PAGE[watched.category]
+        if whole_page and len(after) == len(found or []) and last is not None:
+            self._report("trades missed", f"{watched.instrument}: more traded than one answer holds")
+        for one in [*after, *(held or [])]:
+            self._tell_trade(watched, one)
+
+    # --- candles, settlements, premia -----------------------------------------------------------
+
+    def _bars(self, watched: _Watched, bars: list[Bar]) -> None:
+        for bar in bars:
+            if bar.ts_event > watched.ts_bar:
+                watched.ts_bar = bar.ts_event
+                self._tell(bar)
+
+    # --- what is due by REST --------------------------------------------------------------------
+
+    def _watch_over(self, watched: _Watched, now: int) -> None:
+        channel = self._channels[watched.category]
+        silent = channel.topics.silent(watched.topics, now)
+        if silent != watched.stale:
+            watched.stale = silent
+            last = max((channel.topics.topics[topic].ts_heard for topic in watched.topics), default=0)
+            self._tell(FeedStale(watched.instrument, last) if silent else FeedLive(watched.instrument))
+        if Bar in watched.kinds and now > watched.ts_bar + self._bar_ns + _LATE_NS:
+            self._ask_for(watched, "bars")
+        if PremiumIndex in watched.kinds and now > watched.ts_premium + MINUTE + _LATE_NS:
+            self._ask_for(watched, "premium")
+        if FundingRate in watched.kinds and self._settlement_due(watched, now):
+            self._ask_for(watched, "funding")
+        if Trade in watched.kinds and now > watched.ts_audit + self.config.trade_audit_s * SECOND:
+            watched.ts_audit = now
+            self._ask_for(watched, "trades")
+
+    def _settlement_due(self, watched: _Watched, now: int) -> bool:
+        """The ticker has gone on to the next settlement; or a minute went by, for tickers that say nothing."""
+        if watched.ts_settled < watched.ts_struck <= now - _LATE_NS:
+            return True
+        return now > watched.ts_asked.get("funding", 0) + MINUTE
+
+    def _ask_for(self, watched: _Watched, about: str) -> int:
+        """Have something asked for, unless it just was; the number of the question."""
+        pause = 0 if about == "trades" else _RETRY_NS
+        if self._now - watched.ts_asked.get(about, 0) >= pause:
+            watched.ts_asked[about] = self._now
+            self._asked += 1
+            self._questions.put(_Question(self._asked, watched, about))
+        return self._asked
+
+    def _answered(self, answer: _Answer) -> None:
+        watched = self._watched[answer.instrument]
+        match answer.about:
+            case "trades":
+                self._compare_trades(watched, answer)
+            case "bars":
+                self._bars(watched, answer.found or [])
+            case "premium":
+                for premium in answer.found or []:
+                    if premium.ts_event > watched.ts_premium:
+                        watched.ts_premium = premium.ts_event
+                        self._tell(premium)
+            case _:
+                for rate in answer.found or []:
+                    if rate.ts_event > watched.ts_settled:
+                        watched.ts_settled = rate.ts_event
+                        self._tell(rate)
+
+    def _measured(self, offset: ClockOffset) -> None:
+        self.clock = offset
+        if abs(offset.offset) - offset.within > self.config.skew_s * SECOND:
+            self._report(
+                "clock skew", f"the venue's clock is {offset.offset / 1e9:+.3f} s from ours: set this machine's clock"
+            )
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def _tell(self, said: Said) -> None:
+        if isinstance(said, Quote | MarkPrice):
+            key = (said.instrument, type(said))
+            before = self._newest.get(key)
+            if before is not None:
+                self._out[before] = None  # only the latest of each counts
+                self.conflated += 1
+            self._newest[key] = len(self._out)
+        self._out.append(said)
+
+    def _report(self, kind: str, detail: str) -> None:
+        self._tell(ErrorReported(self._node, kind, detail))
+
+    def _flush(self, now: int, *, force: bool = False) -> None:
+        if not self._out or (now - self._flushed < self.config.flush_ms * MS and not force):
+            return
+        batch = [said for said in self._out if said is not None]
+        self._out = []
+        self._newest.clear()
+        self._flushed = now
+        self._say(batch)
+
+    # --- the asking thread ----------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        while (question := self._questions.get()) is not None:
+            if isinstance(question, str):
+                with suppress(UnansweredError):
+                    self._events.put(_Clock(self._rest.clock_offset()))
+                continue
+            try:
+                found = self._found(question.watched, question.about)
+            except (UnansweredError, DataError):
+                found = None
+            self._events.put(_Answer(question.number, question.watched.instrument, question.about, found))
+
+    def _found(self, watched: _Watched, about: str) -> list[Any]:
+        asked: dict[str, Any] = {"category": category_word(watched.category), "symbol": watched.symbol}
+        name, now = watched.instrument, time.time_ns()
+        match about:
+            case "trades":
+                asked["limit"] = _TRADES_A_PAGE[watched.category]
+                return list(decode.rest_prints(self._rest.public("get_public_trade_history", asked), name))
+            case "bars":
+                asked |= {"interval": str(self.config.bar_minutes), "start": watched.ts_bar // MS, "limit": 1_000}
+                said = self._rest.public("get_kline", asked)
+                return list(decode.rest_bars(said, name, length=self._bar_ns, until=now))
+            case "premium":
+                asked |= {"interval": "1", "start": watched.ts_premium // MS, "limit": 1_000}
+                said = self._rest.public("get_premium_index_price_kline", asked)
+                return list(decode.premia(said, name, length=MINUTE, until=now))
+            case _:
+                asked |= {"startTime": watched.ts_settled // MS + 1, "endTime": now // MS, "limit": 200}
+                return list(decode.settlements(self._rest.public("get_funding_rate_history", asked), name))
+
+
+def _place(one: Print) -> tuple[int, int]:
+    """A trade's place in time; those of one order of ours share it."""
+    return one.trade.ts_event, one.seq
