@@ -157,7 +157,7 @@ class CandleBook:
         step = INTEREST_INTERVALS[interval] * MINUTE
         found: list[tuple[int, float, float]] = []
         for ts, single in reversed(self._interest):
-            ms = ts // 1_000_000
+            ms = ts // MILLISECOND
             if len(found) == limit or (start_ms is not None and ms < start_ms):
                 break
             if ts % step == 0 and (end_ms is None or ms <= end_ms):

@@ -18,7 +18,6 @@ from hean.units import MINUTE, SECOND
 _BASIS_SECONDS = 300
 _FINE_SAMPLE = 5 * SECOND
 _SETTLED_KEPT = 100_000
-_RATE = Decimal("1e-8")
 _UNSTRUCK = Decimal(0)
 
 
@@ -202,4 +201,5 @@ def impact_notional(instrument: Instrument) -> float:
 
 
 def _rate(rate: float) -> Decimal:
-    return Decimal(repr(round(rate, 8))).quantize(_RATE)
+    # Adding nought leaves no rate of minus nought.
+    return Decimal(f"{round(rate, 8) + 0.0:.8f}")

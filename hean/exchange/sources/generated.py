@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec import Struct
 
+from hean.errors import ConfigError
 from hean.exchange.history import Floats, History
 from hean.exchange.listing import Listing
 from hean.exchange.sources.ladder import Ladder
@@ -27,7 +28,7 @@ from hean.market.made_up import (
     walk,
 )
 from hean.messages import Side
-from hean.units import DAY, MINUTE, SECOND, YEAR
+from hean.units import DAY, MILLISECOND, MINUTE, SECOND, YEAR
 
 _A_DAY = DAY // MINUTE
 _WARM = 30 * SECOND
@@ -65,7 +66,11 @@ class Recipe:
 
 
 class Generated:
-    """The market of a recipe, from `ts_start` on. The same recipe, start and instruments make the same market."""
+    """The market of a recipe, from `ts_start` on. The same recipe, start and instruments make the same market.
+
+    Raises:
+        ConfigError: the recipe makes no sense, or the start comes before its anchor.
+    """
 
     synthetic = True
     ended = False
@@ -73,9 +78,11 @@ class Generated:
     def __init__(self, listings: Mapping[str, Listing], recipe: Recipe, ts_start: int) -> None:
         anchor = recipe.ts_anchor // MINUTE * MINUTE
         if ts_start < anchor:
-            raise ValueError("a made-up market cannot start before its anchor")
-        if MINUTE % (recipe.step_ms * 1_000_000):
-            raise ValueError(f"steps of {recipe.step_ms} ms do not divide a minute")
+            raise ConfigError("a made-up market cannot be entered before it began")
+        if recipe.seed < 0 or recipe.days < 1 or recipe.stress_a_day < 0:
+            raise ConfigError(f"a made-up market has a seed and stress from 0 on, and a past of a day or more: {recipe}")
+        if recipe.step_ms < 20 or MINUTE % (recipe.step_ms * MILLISECOND):
+            raise ConfigError(f"steps of {recipe.step_ms} ms: take 20 or more, so that they divide a minute")
         self.name = f"synthetic market, seed {recipe.seed}"
         self.instruments = tuple(listings)
         self._recipe = recipe
@@ -175,7 +182,7 @@ class Generated:
 
     def _live(self) -> Iterator[Move]:
         minute = self._begin
-        step = self._recipe.step_ms * 1_000_000
+        step = self._recipe.step_ms * MILLISECOND
         count = MINUTE // step
         coarse_until = self._ts_start - 2 * _COARSE
         ts_shown = 0
@@ -264,7 +271,7 @@ class Generated:
         sizes = np.maximum(1, np.rint(value / plan.index[0] / desk.step)).astype(np.int64)
         ts_minute = self._ts_first + minute * MINUTE
         # To the millisecond, as the venue stamps its trades.
-        within = (steps * step + chance.random(count) * step).astype(np.int64) // 1_000_000 * 1_000_000
+        within = (steps * step + chance.random(count) * step).astype(np.int64) // MILLISECOND * MILLISECOND
         for ts, buys, size in zip((ts_minute + within).tolist(), bought.tolist(), sizes.tolist(), strict=True):
             yield ts, desk, Side.BUY if buys else Side.SELL, size
 

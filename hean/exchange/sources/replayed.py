@@ -26,7 +26,7 @@ from hean.instruments import instrument_id, split_id
 from hean.market.made_up import premium_of
 from hean.messages import Side
 from hean.store.catalog import Catalog, Series
-from hean.units import DAY, HOUR, MINUTE, SECOND, utc
+from hean.units import DAY, HOUR, MILLISECOND, MINUTE, SECOND, utc
 
 Grain = Literal["depth", "trades", "candles"]
 Ints = NDArray[np.int64]
@@ -596,7 +596,7 @@ def _split_volume(
     sizes = np.diff(np.rint(np.cumsum(shares) / shares.sum() * steps).astype(np.int64), prepend=0)
     rising = np.diff(corners)[np.minimum(2, (parts * 3).astype(np.int64))] >= 0
     # To the millisecond, as the venue stamps its trades.
-    stamps = np.maximum(start, (start + parts * (end - start)).astype(np.int64) // 1_000_000 * 1_000_000)
+    stamps = np.maximum(start, (start + parts * (end - start)).astype(np.int64) // MILLISECOND * MILLISECOND)
     takers = [
         (ts, Side.BUY if up else Side.SELL, size)
         for ts, up, size in zip(stamps.tolist(), rising.tolist(), sizes.tolist(), strict=True)
