@@ -12,7 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from hean.exchange.history import Floats, History
-from hean.units import MINUTE
+from hean.units import MILLISECOND, MINUTE
 
 Kind = Literal["last", "mark", "index", "premium"]
 Row = tuple[float, ...]
