@@ -5,7 +5,6 @@ request is handled whole before anything else happens, and what it set going is 
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -155,11 +154,10 @@ class ExchangeServer:
 
     async def stop(self) -> None:
         """Close the port and every connection; what has happened is saved."""
-        for task in (self._reopening, self._loop):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._reopening, self._loop) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._listener is not None:
             self._listener.close()
         self.hub.cut(close_frame=True)

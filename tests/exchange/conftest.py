@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from decimal import Decimal
 from types import SimpleNamespace
@@ -151,6 +151,14 @@ class Venue:
             return done
 
         return self._wait(asyncio.run_coroutine_threadsafe(inside(), self._loop))
+
+    def inside(self, action: Callable[[ExchangeServer], Awaitable[Any]]) -> Any:
+        """The same with something that has to be awaited."""
+
+        async def awaited():
+            return await action(self.server)
+
+        return self._wait(asyncio.run_coroutine_threadsafe(awaited(), self._loop))
 
     # --- by HTTP ----------------------------------------------------------------------------------
 
