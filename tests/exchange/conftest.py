@@ -133,10 +133,18 @@ class Venue:
         return self
 
     def __exit__(self, *_):
-        self._wait(asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop))
+        self._wait(asyncio.run_coroutine_threadsafe(self._stop(), self._loop))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    async def _stop(self):
+        await self.server.stop()
+        # Connections whose client is gone end with the loop.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     @staticmethod
     def _wait(future: Future) -> Any:
