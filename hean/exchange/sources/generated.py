@@ -80,7 +80,9 @@ class Generated:
         if ts_start < anchor:
             raise ConfigError("a made-up market cannot be entered before it began")
         if recipe.seed < 0 or recipe.days < 1 or recipe.stress_a_day < 0:
-            raise ConfigError(f"a made-up market has a seed and stress from 0 on, and a past of a day or more: {recipe}")
+            raise ConfigError(
+                f"a made-up market has a seed and stress from 0 on, and a past of a day or more: {recipe}"
+            )
         if recipe.step_ms < 20 or MINUTE % (recipe.step_ms * MILLISECOND):
             raise ConfigError(f"steps of {recipe.step_ms} ms: take 20 or more, so that they divide a minute")
         self.name = f"synthetic market, seed {recipe.seed}"
