@@ -74,9 +74,12 @@ class Faults:
         self._losses[:] = [one for one in self._losses if one is not fault]
 
     def forget(self, to: str) -> None:
-        """Drop what is held back for a connection that is gone."""
+        """Drop what is held back and counted for a connection that is gone."""
         for key in [key for key in self._held if key[0] == to]:
             del self._held[key]
+        for fault in self._streams:
+            for key in [key for key in fault.seen if key[0] == to]:
+                del fault.seen[key]
 
     def refuses(self, path: str, uid: str | None) -> "Storm | None":
         """What a request is refused with, asked once before it is handled; None lets it through."""

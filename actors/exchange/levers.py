@@ -133,8 +133,8 @@ class Levers:
         if lever is None:
             return _no_such(request)
         try:
-            body = json.loads(await request.text() or "{}")
-        except ValueError as error:
+            body = json.loads(await request.read() or b"{}")
+        except (ValueError, RecursionError) as error:
             return _error(400, f"the body is no JSON: {error}")
         if not isinstance(body, dict):
             return _error(400, "the body must be a JSON object of arguments")
@@ -296,7 +296,7 @@ class Instrument(Arguments):
 class Funding(Arguments):
     symbol: str = Field(description="such as BTCUSDT")
     rate: Decimal | None = Field(
-        default=None, ge=-1, le=1, description="in place of the rate that was struck; a fraction"
+        default=None, ge=-1, le=1, decimal_places=10, description="in place of the rate that was struck; a fraction"
     )
 
 

@@ -154,6 +154,17 @@ def test_forgets_what_is_held_back_for_a_connection_that_is_gone(faults):
     assert faults.quiet
 
 
+def test_forgets_what_it_counted_for_a_connection_that_is_gone(faults):
+    fault = StreamFault(verb="drop", every=2)
+    faults.arm(fault)
+    said(faults, [1], to="a")
+    said(faults, [1], to="b")
+
+    faults.forget("a")
+
+    assert set(fault.seen) == {("b", BOOK)}
+
+
 def test_a_stream_fault_ends_at_its_time(faults, clock):
     faults.arm(StreamFault(verb="drop", ts_until=SECOND))
     assert said(faults, [1]) == []

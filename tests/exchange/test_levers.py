@@ -221,6 +221,9 @@ def shared():
         ("deleverage", '{"uid": "1", "symbol": "BTCUSDT"}', 409, "1 holds no BTCUSDT"),
         ("cut", "[1]", 400, "the body must be a JSON object"),
         ("cut", "{", 400, "the body is no JSON"),
+        ("cut", b"\xff\xfe\xfd", 400, "the body is no JSON"),
+        ("cut", "[" * 100_000, 400, "the body is no JSON"),
+        ("settle-funding", '{"symbol": "BTCUSDT", "rate": "1e-99999"}', 422, "rate: Decimal input should have no more"),
         ("no-such", "{}", 404, "there is no lever 'no-such': cut, stop-pongs"),
     ],
 )
