@@ -87,12 +87,15 @@ class Background:
 
     def _accept(self, instrument: str, half: "_Half") -> None:
         """What a recorded taker took is gone until the record says otherwise."""
-        for at, wanted in list(half.wanted.items()):
+        short: list[tuple[int, int]] = []
+        for at, wanted in half.wanted.items():
             if at in half.due:
                 continue
             there = self._house.background_at(instrument, half.side, half.sign * at)
             if there >= wanted:
                 break
+            short.append((at, there))
+        for at, there in short:
             if there:
                 half.wanted[at] = there
             else:

@@ -41,6 +41,7 @@ _REACH = 20e-4  # of the price, that a taker walks at most
 _WIDEST = 3  # ticks between bid and offer that trades leave unless they say so
 _LEVEL = 1 / 150  # of a minute's volume: a level near the best
 _LONGEST = HOUR  # of candles that can be replayed
+_PIECE = 20_000  # rows that are made ready at once: more would hold everybody up
 _MOST_TICKS = 4_000_000  # that are put together to minutes at the start
 _SPREAD = 0.2e-4  # of the price, that a premium made from candles leaves out
 
@@ -233,15 +234,20 @@ class Replayed:
         return worth
 
     def _days(self, kind: str, instrument: str) -> Iterator[pl.DataFrame]:
-        """The rows of a series from where the exchange begins, a day at a time."""
+        """The rows of a series from where the exchange begins: read by the day, given in pieces that do not cut an instant."""
         since = self._tape(self._begin)
         series = self._catalog.find(kind, instrument)
         while since < self._end and series is not None:
             until = min((since // DAY + 1) * DAY, self._end)
             if _reaches(series, since, until):
                 rows = self._catalog.read(kind, instrument, start=since, end=until)
-                if not rows.is_empty():
-                    yield rows
+                ts = np.maximum.accumulate(rows["ts_event"].to_numpy())
+                begin = 0
+                while begin < rows.height:
+                    last = min(begin + _PIECE, rows.height) - 1
+                    end = int(ts.searchsorted(ts[last], side="right"))
+                    yield rows[begin:end]
+                    begin = end
             since = until
 
     def _depth(self, track: "_Track") -> Iterator[Move]:
