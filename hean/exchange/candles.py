@@ -51,7 +51,7 @@ class CandleBook:
     def __init__(self) -> None:
         self._kinds: dict[Kind, Minutes] = {kind: Minutes(width) for kind, width in _WIDTHS.items()}
         self._last = self._kinds["last"]
-        self._day: tuple[int, Day] | None = None
+        self._day: tuple[tuple[int, int], Day] | None = None
         self._interest: list[tuple[int, float]] = []
         self.interest: float | None = None
 
@@ -130,13 +130,14 @@ class CandleBook:
 
     def day(self, now: int) -> Day | None:
         """What the last 24 hours come to; None before anything was traded. Younger markets have had what they had."""
-        self._last.reach(now // MINUTE)
-        if self._last.first is None:
+        last = self._last
+        if last.first is None:
             return None
-        at = self._last.at
-        if self._day is None or self._day[0] != at:
-            self._day = (at, self._closed_day())
-        closed, running = self._day[1], self._last.running
+        # Asking closes no minute: something that happened in it may still be told.
+        ahead = max(0, now // MINUTE - last.at)
+        if self._day is None or self._day[0] != (last.at, ahead):
+            self._day = (last.at, ahead), self._closed_day(ahead)
+        closed, running = self._day[1], last.running
         return Day(
             previous=closed.previous,
             previous_hour=closed.previous_hour,
@@ -164,15 +165,16 @@ class CandleBook:
                 found.append((ms, 2 * single, single))
         return found
 
-    def _closed_day(self) -> Day:
+    def _closed_day(self, ahead: int) -> Day:
+        """The minutes that have closed, of the day that ends `ahead` minutes after the running one."""
         minutes = self._last
-        columns = minutes.closed(_DAY_MINUTES)
+        columns = minutes.closed(max(0, _DAY_MINUTES - ahead))
         if not len(columns):
             price = minutes.running[0]
             return Day(price, price, price, price, 0.0, 0.0)
         return Day(
             previous=columns.item(0, 0),
-            previous_hour=columns.item(max(0, len(columns) - 60), 0),
+            previous_hour=minutes.running[0] if ahead >= 60 else columns.item(max(0, len(columns) - 60 + ahead), 0),
             high=columns[:, 1].max().item(),
             low=columns[:, 2].min().item(),
             volume=columns[:, 4].sum().item(),

@@ -81,6 +81,14 @@ def test_the_last_day_moves_on_without_a_trade():
     assert (later.volume, later.previous, later.high, later.low) == (3.0, 100.0, 110.0, 100.0)
 
 
+def test_asking_for_the_day_closes_no_minute():
+    book = CandleBook()
+    book.trade(START, 100.0, 2.0)
+    assert book.day(START + 3 * MINUTE).volume == 2.0
+    book.trade(START + SECOND, 101.0, 1.0)
+    assert book.query("last", "1") == [(H0, 100.0, 101.0, 100.0, 101.0, 3.0, 301.0)]
+
+
 def hours(count=50):
     book = CandleBook()
     for at in range(count * 60):
