@@ -65,7 +65,8 @@ class Limits:
         asked.extend([now] * granted)
         left = max(0, allowed - len(asked))
         # pybit sleeps until the reset and dies of one that has passed by the time it looks.
-        reset = now if granted == count or not asked else max(asked[0] + SECOND, now + _AHEAD)
+        room = asked[0] + SECOND if asked else now
+        reset = now if granted == count else max(room, now + _AHEAD)
         return granted, LimitState(allowed, left, -(-reset // MILLISECOND))
 
     def admits(self, address: str, now: int) -> bool:

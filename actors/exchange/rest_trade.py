@@ -19,7 +19,6 @@ _WEEK_MS = 7 * DAYS_MS
 _MOST_CLOSED = 500
 _FORGOTTEN = frozenset({Status.CANCELLED, Status.REJECTED, Status.DEACTIVATED})
 _EMPTY = frozenset({"inverse", "option"})
-_WAITING = frozenset({OrderFilter.STOP, OrderFilter.TPSL})
 _ORDER_FILTERS = ("Order", "StopOrder", "tpslOrder", "OcoOrder", "BidirectionalTpslOrder")
 
 T = TypeVar("T")
@@ -71,17 +70,20 @@ def page(
 
 
 class Scope:
-    """What a request narrows a list of a category down to: symbol, base or settlement coin; the first that is given counts."""
+    """What a request narrows a list of a category down to: symbol, base or settlement coin; the first that is given counts.
 
-    def __init__(self, call: Call, *, required: bool = False) -> None:
+    Where one order is named, by its id or link id, the rest does not count.
+    """
+
+    def __init__(self, call: Call, *, required: bool = False, by_id: bool = False) -> None:
         fields, directory = call.fields, call.server.directory
         self.category = fields.category()
-        self.is_empty = self.category in _EMPTY
-        symbol, base, settle = fields.text("symbol"), fields.text("baseCoin"), fields.text("settleCoin")
+        named = ("", "", "") if by_id else (fields.text("symbol"), fields.text("baseCoin"), fields.text("settleCoin"))
+        symbol, base, settle = named
         if required and self.category == "linear" and not (symbol or base or settle):
             raise invalid("symbol, baseCoin or settleCoin is required")
         self.markets: dict[str, Market] = {}
-        if self.is_empty:
+        if self.category in _EMPTY:
             return
         if symbol:
             market = directory.named(fields.for_order())
@@ -102,8 +104,8 @@ class Scope:
 def open_orders(call: Call) -> Result:
     """Orders that are open, or with `openOnly` 1 those finished last; by id in any state since this exchange was started."""
     fields = call.fields
-    by_id = fields.text("orderId") or fields.text("orderLinkId")
-    scope = Scope(call, required=not by_id)
+    by_id = _names_order(fields)
+    scope = Scope(call, required=not by_id, by_id=by_id)
     limit = fields.whole("limit", 20, 1, 50)
     closed = fields.whole("openOnly", 0, 0, 2) > 0
     wanted = _filtered(fields)
@@ -126,9 +128,10 @@ def open_orders(call: Call) -> Result:
 def order_history(call: Call) -> Result:
     """Orders of a week, in any state; those that ended without a fill are forgotten after a day."""
     fields = call.fields
-    scope = Scope(call)
+    by_id = _names_order(fields)
+    scope = Scope(call, by_id=by_id)
     limit = fields.whole("limit", 20, 1, 50)
-    if fields.text("orderId") or fields.text("orderLinkId"):
+    if by_id:
         return _orders(scope, _by_id(call, scope), "")
     between = span(fields, call.now // MILLISECOND)
     status, filtered = fields.text("orderStatus"), _filtered(fields)
@@ -145,6 +148,10 @@ def order_history(call: Call) -> Result:
     ids = call.server.order_ids(call.uid)
     found, more = page(ids, lambda order_id: orders[order_id].ts_created, fields, between, limit, wanted)
     return _orders(scope, [orders[order_id] for order_id in found], more)
+
+
+def _names_order(fields: Fields) -> bool:
+    return bool(fields.text("orderId") or fields.text("orderLinkId"))
 
 
 def _orders(scope: Scope, found: Iterable[Order], more: str) -> Result:
@@ -170,12 +177,17 @@ def _is_recent(call: Call, order: Order) -> bool:
 
 
 def _filtered(fields: Fields) -> Callable[[Order], bool]:
-    asked = fields.choice("orderFilter", _ORDER_FILTERS, "") if fields.text("orderFilter") else ""
-    if not asked:
-        return lambda _: True
-    return lambda order: (
-        order.order_filter == asked if asked != "StopOrder" else order.stop_order_type not in {"", "tpslOrder"}
-    )
+    asked = fields.text("orderFilter")
+    if asked and asked not in _ORDER_FILTERS:
+        raise fields.wrong("orderFilter")
+    return lambda order: asked in {"", _filter_of(order)}
+
+
+def _filter_of(order: Order) -> str:
+    """The filter an order falls under: one that has been triggered is an active order like any other."""
+    if order.status.is_open and order.status is not Status.UNTRIGGERED:
+        return "Order"
+    return {"": "Order", "tpslOrder": "tpslOrder"}.get(order.stop_order_type, "StopOrder")
 
 
 def _age(order: Order) -> tuple[int, str]:
@@ -265,7 +277,7 @@ def borrow_check(call: Call) -> Result:
 def executions(call: Call) -> Result:
     """Fills and settlements of funding, the newest first; an order's own, whenever they were, where it is named."""
     fields = call.fields
-    scope = Scope(call)
+    scope = Scope(call, by_id=_names_order(fields))
     limit = fields.whole("limit", 50, 1, 100)
     kind = fields.text("execType")
     order_id = fields.text("orderId")

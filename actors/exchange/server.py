@@ -25,6 +25,7 @@ from actors.exchange.operations import OPERATIONS, TOO_OFTEN, Answer, Operation
 from actors.exchange.parse import Directory, Fields, read_json, read_query
 from actors.exchange.rest_market import DERIVATIVES, Public
 from actors.exchange.sockets import Hub
+from hean.errors import ConfigError
 from hean.exchange.bybit import Bybit
 from hean.exchange.exchange import Exchange
 from hean.exchange.refusals import Refused, invalid
@@ -107,6 +108,9 @@ class ExchangeServer:
         bybit: The exchange and its market; every key's account is open in it.
         options: Where it listens, and to whom.
         keeper: Where it is kept, if anywhere.
+
+    Raises:
+        ConfigError: a key is of no use, or of an account that there is not.
     """
 
     def __init__(self, bybit: Bybit, options: ServerOptions, keeper: Keeper | None = None) -> None:
@@ -118,6 +122,9 @@ class ExchangeServer:
         self.ts_started = self.now()
         self.faults = Faults(self.now)
         self.auth = Keys(options.keys, lambda: self.now() + self.faults.skew_ns)
+        for key in options.keys:
+            if key.uid not in bybit.exchange.accounts:
+                raise ConfigError(f"API key {key.key!r} is of account {key.uid}, which has not been opened")
         self.limits = Limits()
         self.directory = Directory(bybit.exchange.markets.values())
         self.hub = Hub(self)

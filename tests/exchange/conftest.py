@@ -114,7 +114,9 @@ class StillMarket:
 class Venue:
     """A running exchange, seen from outside by HTTP and, where a test must, from inside its thread."""
 
-    def __init__(self, *, symbols=("BTCUSDT", "ETHUSDT"), funding_minutes=None, keys=KEYS, scale=math.inf):
+    def __init__(
+        self, *, symbols=("BTCUSDT", "ETHUSDT"), funding_minutes=None, keys=KEYS, more_keys=(), scale=math.inf
+    ):
         now = time.time_ns()
         listed = listings(symbols, at=now, funding_minutes=funding_minutes)
         # It began a second ago: the market has been looked at, and there are marks.
@@ -122,7 +124,7 @@ class Venue:
         bybit.advance(now)
         for uid in dict.fromkeys(key.uid for key in keys):
             bybit.exchange.open_account(uid, FUNDS, now)
-        self.server = ExchangeServer(bybit, ServerOptions(keys=keys))
+        self.server = ExchangeServer(bybit, ServerOptions(keys=(*keys, *more_keys)))
         self.server.limits.scale = scale
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

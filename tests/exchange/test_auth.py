@@ -9,7 +9,7 @@ from actors.exchange.auth import ApiKey, Keys
 from hean.errors import ConfigError
 from hean.exchange.refusals import Refused
 from hean.units import MILLISECOND
-from tests.exchange.conftest import ANN, ANN_RSA, FAR_AWAY, NO_SPOT, READER, answered, key, sign, signed
+from tests.exchange.conftest import ANN, ANN_RSA, FAR_AWAY, NO_SPOT, READER, Venue, answered, key, sign, signed
 
 NOW = 1_700_000_000_000 * MILLISECOND
 INFO = "/v5/account/info"
@@ -225,6 +225,10 @@ class TestKeys:
     def test_a_key_may_be_given_once(self):
         with pytest.raises(ConfigError, match="twice"):
             Keys([ANN, ANN], lambda: NOW)
+
+    def test_a_key_needs_an_account(self):
+        with pytest.raises(ConfigError, match="7777"):
+            Venue(keys=(ANN,), more_keys=(key("stray", "7777"),))
 
 
 def refusal(keys, headers):

@@ -157,27 +157,47 @@ scalars = st.one_of(
 values = st.one_of(scalars, st.lists(scalars, max_size=3), st.dictionaries(texts, scalars, max_size=2))
 names = st.one_of(st.sampled_from(NAMES), st.text(max_size=6))
 bodies = st.dictionaries(names, values, max_size=12)
-orders = st.fixed_dictionaries(
+prices = st.sampled_from(["59500", "60000", "60001", "60500.5", "3000", "2990", "0.1", "999999999999999", "0"])
+plausible = st.fixed_dictionaries(
     {
-        "category": st.sampled_from(["linear", "spot"]),
+        "category": st.sampled_from(["linear", "linear", "spot"]),
         "symbol": st.sampled_from(["BTCUSDT", "ETHUSDT"]),
         "side": st.sampled_from(["Buy", "Sell"]),
         "orderType": st.sampled_from(["Limit", "Market"]),
         "qty": st.sampled_from(["0", "0.001", "0.01", "0.1", "5", "600", "100000", "0.0000001"]),
+        "price": prices,
     },
-    optional={name: values for name in NAMES if name not in {"category", "symbol", "side", "orderType", "qty"}}
-    | {
-        "price": st.sampled_from(["59500", "60000", "60500.5", "3000", "2990", "0.01", "999999999999999"]),
-        "triggerPrice": st.sampled_from(["59000", "61000", "0"]),
+    optional={
+        "timeInForce": st.sampled_from(["GTC", "IOC", "FOK", "PostOnly"]),
+        "triggerPrice": prices,
         "triggerDirection": st.sampled_from([1, 2, "1"]),
+        "triggerBy": st.sampled_from(["LastPrice", "MarkPrice", "IndexPrice"]),
         "reduceOnly": st.booleans(),
         "closeOnTrigger": st.booleans(),
-        "takeProfit": st.sampled_from(["61000", "59000", "0", "0.1"]),
-        "stopLoss": st.sampled_from(["61000", "59000", "0", "0.1"]),
-        "slippageToleranceType": st.sampled_from(["TickSize", "Percent"]),
-        "slippageTolerance": st.sampled_from(["1", "0.5", "10000"]),
+        "positionIdx": st.sampled_from([0, 0, 1, "2"]),
+        "takeProfit": prices,
+        "stopLoss": prices,
+        "tpLimitPrice": prices,
+        "tpOrderType": st.sampled_from(["Limit", "Market"]),
+        "tpslMode": st.sampled_from(["Full", "Partial"]),
+        "smpType": st.sampled_from(["None", "CancelMaker", "CancelTaker", "CancelBoth"]),
+        "marketUnit": st.sampled_from(["baseCoin", "quoteCoin"]),
+        "orderFilter": st.sampled_from(["Order", "tpslOrder", "StopOrder"]),
+        "bboSideType": st.sampled_from(["Queue", "Counterparty"]),
+        "bboLevel": st.sampled_from(["1", "5"]),
+        "orderLinkId": st.sampled_from([f"link-{number}" for number in range(40)]),
+        # What amends, sets exits, leverage and modes takes these.
+        "trailingStop": prices,
+        "activePrice": prices,
+        "tpSize": st.sampled_from(["0.01", "1"]),
+        "slSize": st.sampled_from(["0.01", "1"]),
+        "buyLeverage": st.just("20"),
+        "sellLeverage": st.just("20"),
+        "mode": st.sampled_from([0, 3]),
+        "timeWindow": st.just(10),
     },
 )
+orders = st.builds(lambda order, spoilt: order | spoilt, plausible, st.dictionaries(names, values, max_size=2))
 few = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 

@@ -285,6 +285,14 @@ class TestLimits:
         assert granted == 0
         assert state.reset_ms == max(NOW + SECOND, now + 50 * MILLISECOND) // MILLISECOND
 
+    def test_a_limit_of_nought_has_no_reset_in_the_past_either(self):
+        limits_ = Limits()
+        limits_.scale = 0.0
+
+        _, state = limits_.take("1", limits.CREATE, "linear", NOW)
+
+        assert state.reset_ms == (NOW + 50 * MILLISECOND) // MILLISECOND
+
     def test_what_is_refused_is_not_counted(self):
         limits_ = Limits()
         for at in range(40):

@@ -450,6 +450,25 @@ class TestOrderLists:
 
         assert result == {"category": category, "list": [], "nextPageCursor": ""}
 
+    def test_open_orders_of_a_kind(self, server):
+        active = server.order("Buy", "0.01", "59500")
+        waiting = server.order("Buy", "0.01", "60400", triggerPrice="60300", triggerDirection=1)
+
+        shown = {
+            kind: [order["orderId"] for order in open_orders(server, orderFilter=kind)["list"]]
+            for kind in ("Order", "StopOrder", "tpslOrder")
+        }
+
+        assert shown == {"Order": [active], "StopOrder": [waiting], "tpslOrder": []}
+
+    def test_an_order_named_by_id_is_found_whatever_else_is_asked(self, server):
+        order_id = server.order("Buy", "0.01", orderLinkId="by-link")
+
+        for path in ("/v5/order/realtime", "/v5/order/history", "/v5/execution/list"):
+            for named in ({"orderId": order_id}, {"orderLinkId": "by-link"}):
+                (row,) = server.read(path, category="linear", symbol="ETHUSDT", **named)["list"]
+                assert row["orderId"] == order_id
+
     def test_the_history_forgets_after_a_day_what_ended_without_a_fill(self, server):
         canceled, filled = server.order("Buy", "0.01", "59500"), server.order("Buy", "0.01")
         server.ok(CANCEL, category="linear", symbol="BTCUSDT", orderId=canceled)
