@@ -84,7 +84,12 @@ def exchange(
     admin_token: Annotated[
         str, typer.Option("--admin-token", envvar="HEAN_ADMIN_TOKEN", help="The same, with a token of one's own.")
     ] = "",
-    step_ms: Annotated[int, typer.Option("--step-ms", min=1, max=1000, help="How often the market moves.")] = 20,
+    step_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--step-ms", min=20, max=1000, help="How often a synthetic market moves [default: 100].", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Run a Bybit on this machine: the V5 protocol, a market that moves, play money.
 
@@ -118,6 +123,7 @@ def exchange(
             market=cast("Literal['synthetic', 'tape'] | None", _one_of("--market", market, ("synthetic", "tape"))),
             seed=seed,
             days=days,
+            step_ms=step_ms,
             funding_minutes=funding_minutes,
             catalog=catalog,
             start=_instant(start),
@@ -132,7 +138,7 @@ def exchange(
         )
         token = admin_token or (secrets.token_urlsafe(16) if admin else "")
         ready = opened(plan, time.time_ns())
-        options = ServerOptions(host=host, port=port, step_ms=step_ms, keys=ready.keys, token=token)
+        options = ServerOptions(host=host, port=port, keys=ready.keys, token=token)
         asyncio.run(_until_told(plan, ready, options, latency_ms / 1000))
 
 

@@ -26,13 +26,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     """What exchange is wanted. None takes what the state file says, or else the default.
 
     `key` and `secret` are the first account's; the others have names made from their number. `start` is where the tape
-    begins, an instant in nanoseconds; `days` how much of a past a made-up market has.
+    begins, an instant in nanoseconds; `days` how much of a past a made-up market has, and `step_ms` how often it moves.
     """
 
     symbols: tuple[str, ...] | None = None
     market: Literal["synthetic", "tape"] | None = None
     seed: int | None = None
     days: int | None = None
+    step_ms: int | None = None
     funding_minutes: int | None = None
     catalog: Path = Path("catalog")
     start: int | None = None
@@ -140,6 +141,7 @@ _DEFAULTS: dict[str, Any] = {
     "symbols": ["BTCUSDT", "ETHUSDT"],
     "seed": 1,
     "days": 30,
+    "step_ms": 100,
     "funding_minutes": None,
     "speed": 1.0,
     "tier": None,
@@ -172,7 +174,7 @@ def _said(value: Any) -> str:
 def _generated(listed: Mapping[str, Listing], terms: Mapping[str, Any], now: int) -> Source:
     from hean.exchange.sources.generated import Generated, Recipe
 
-    return Generated(listed, Recipe(terms["seed"], terms["begun"], terms["days"]), now)
+    return Generated(listed, Recipe(terms["seed"], terms["begun"], terms["days"], terms["step_ms"]), now)
 
 
 def _tape(plan: Plan, listed: Mapping[str, Listing], terms: dict[str, Any], now: int) -> Source:

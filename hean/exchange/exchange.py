@@ -528,6 +528,9 @@ class Exchange:
                 continue
             if order.status is Status.UNTRIGGERED:
                 self._triggers.restore(order)
+            elif not order.place:
+                # It had not met the book yet.
+                self._late.append((order.ts_created, order))
             else:
                 self._matching.restore(order, market)
         self._clearing.restore_closing()
