@@ -28,7 +28,6 @@ from hean.exchange.words import (
 from hean.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from actors.exchange.auth import ApiKey
     from actors.exchange.sockets import Connection, Effect, Hub
 
 WHOLE = frozenset({"order", "execution", "execution.fast", "position"})
@@ -61,70 +60,79 @@ class Private:
     # --- what clients ask -------------------------------------------------------------------------
 
     def hear(self, connection: "Connection", raw: bytes) -> "Effect":
+        """Take a request. It counts from now on; what is told before it is acknowledged waits, and comes after that."""
         try:
             request = read(raw)
+            match request.op:
+                case "ping":
+                    connection.pinged()
+                    return partial(self._pong, connection, request)
+                case "auth":
+                    return self._authenticate(connection, request)
+                case _:
+                    topics = self._wanted(connection, request)
         except Garbled as garbled:
             return partial(connection.say, answer(connection, Request(), refusal=str(garbled)))
-        if request.op != "auth":
-            return partial(self._answer, connection, request)
-        # Looked at when it comes in: its time may run out before it is answered.
-        try:
-            key = self._hub.prove(connection, request.args)
         except Refused as refused:
-            return partial(self._reject, connection, request, refused.text)
-        return partial(self._admit, connection, request, key)
+            return partial(connection.say, answer(connection, request, refusal=refused.text))
+        self._set(connection, topics, subscribed=request.op == "subscribe")
+        return partial(self._acknowledge, connection, request, topics)
 
     def left(self, connection: "Connection") -> None:
         if connection.uid is not None:
             self._listeners[connection.uid].pop(connection, None)
             self._lifelines.lost(connection, self._hub.server.now())
 
-    def _admit(self, connection: "Connection", request: Request, key: "ApiKey") -> None:
+    def _authenticate(self, connection: "Connection", request: Request) -> "Effect":
+        try:
+            key = self._hub.prove(connection, request.args)
+        except Refused as refused:
+            return partial(self._reject, connection, answer(connection, request, refusal=refused.text))
+        if connection.uid not in {None, key.uid}:
+            return partial(self._reject, connection, answer(connection, request, refusal="Repeat auth"))
         connection.key, connection.uid = key, key.uid
-        connection.say(answer(connection, request))
+        return partial(connection.say, answer(connection, request))
 
-    def _reject(self, connection: "Connection", request: Request, refusal: str) -> None:
-        connection.say(answer(connection, request, refusal=refusal))
+    def _reject(self, connection: "Connection", told: dict[str, Any]) -> None:
+        connection.say(told)
         connection.hang_up()
 
-    def _answer(self, connection: "Connection", request: Request) -> None:
-        if request.op == "ping":
-            connection.pinged()
-            if self._hub.faults.pongs:
-                told = {} if request.req_id is None else {"req_id": request.id}
-                stamp = str(self._hub.server.now() // MILLISECOND)
-                connection.say(told | {"op": "pong", "args": [stamp], "conn_id": connection.id})
-            return
-        try:
-            topics, refusal = self._wanted(connection, request)
-        except Garbled as garbled:
-            topics, refusal = [], str(garbled)
-        if not refusal:
-            self._set(connection, topics, subscribed=request.op == "subscribe")
-        connection.say(answer(connection, request, refusal=refusal))
+    def _pong(self, connection: "Connection", request: Request) -> None:
+        if self._hub.faults.pongs:
+            told = {} if request.req_id is None else {"req_id": request.id}
+            stamp = str(self._hub.server.now() // MILLISECOND)
+            connection.say(told | {"op": "pong", "args": [stamp], "conn_id": connection.id})
 
-    def _wanted(self, connection: "Connection", request: Request) -> tuple[Sequence[str], str]:
-        """The topics a request names, and why it is refused as a whole; "" where it is not."""
+    def _acknowledge(self, connection: "Connection", request: Request, topics: Iterable[str]) -> None:
+        connection.say(answer(connection, request))
+        for topic in topics:
+            connection.release(topic)
+
+    def _wanted(self, connection: "Connection", request: Request) -> Sequence[str]:
+        """The topics a request names; refused as a whole where one of them is wrong."""
         if request.op not in {"subscribe", "unsubscribe"}:
-            return [], "error:invalid op"
+            raise Refused(10001, "error:invalid op")
         if connection.uid is None:
-            return [], "Request not authorized"
+            raise Refused(10005, "Request not authorized")
         topics = topics_of(request)
-        unknown = next((topic for topic in topics if topic not in TOPICS), None)
-        if unknown is not None:
-            return topics, f"error:handler not found,topic:{unknown}"
+        for topic in topics:
+            if topic not in TOPICS:
+                raise Refused(10001, f"error:handler not found,topic:{topic}")
         if request.op == "unsubscribe":
-            return topics, ""
+            return topics
         if not WHOLE.isdisjoint(topics) and not _BY_CATEGORY.isdisjoint(topics):
-            return topics, "error:topics of all categories and of one may not be in the same request"
-        repeated = next((topic for topic in topics if topic in connection.topics or topics.count(topic) > 1), None)
-        return topics, "" if repeated is None else f"error:already subscribed,topic:{repeated}"
+            raise Refused(10001, "error:topics of all categories and of one may not be in the same request")
+        for topic in topics:
+            if topic in connection.topics or topics.count(topic) > 1:
+                raise Refused(10001, f"error:already subscribed,topic:{topic}")
+        return topics
 
     def _set(self, connection: "Connection", topics: Iterable[str], *, subscribed: bool) -> None:
         uid = connection.uid or ""
         for topic in topics:
             if subscribed:
                 connection.topics.add(topic)
+                connection.hold(topic)
                 self._listeners[uid][connection] = None
             else:
                 connection.topics.discard(topic)

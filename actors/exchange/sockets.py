@@ -209,7 +209,7 @@ class Hub:
         if self.faults.quiet:
             framed = frame(payload)
             for connection in connections:
-                connection.queue(framed)
+                connection.push(topic, framed)
             return
         text = payload.decode()
         for connection in tuple(connections):
@@ -219,11 +219,11 @@ class Hub:
                         delay_s, self._tell_late, topic, frame(pushed.encode()), connection
                     )
                 else:
-                    connection.queue(frame(pushed.encode()))
+                    connection.push(topic, frame(pushed.encode()))
 
     def _tell_late(self, topic: str, framed: bytes, connection: "Connection") -> None:
         if connection.is_open and (connection.kind == "trade" or topic in connection.topics):
-            connection.queue(framed)
+            connection.push(topic, framed)
             self.flush()
 
     def flush(self) -> None:
@@ -278,6 +278,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._outbox: list[bytes] = []
+        self._held: dict[str, list[bytes]] = {}
         self._pending: deque[tuple[float, Effect]] = deque()
         self._room = asyncio.Event()
         self.last_ping = self.last_heard = self.last_told = self._loop.time()
@@ -319,6 +320,21 @@ class Connection:
     def say(self, answer: Any) -> None:
         """Answer a request: what is not a push, and no drill touches."""
         self.queue(frame(_encode(answer)))
+
+    def push(self, topic: str, framed: bytes) -> None:
+        """Queue a push, or keep it until its topic is released."""
+        if self._held and topic in self._held:
+            self._held[topic].append(framed)
+        else:
+            self.queue(framed)
+
+    def hold(self, topic: str) -> None:
+        """Keep back what is pushed of a topic: its subscription counts, but has not been acknowledged."""
+        self._held[topic] = []
+
+    def release(self, topic: str) -> None:
+        for framed in self._held.pop(topic, ()):
+            self.queue(framed)
 
     def queue(self, framed: bytes) -> None:
         if not self._outbox:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.exchange.auth import ApiKey, check_time
-from actors.exchange.operations import OPERATIONS
+from actors.exchange.operations import OPERATIONS, TOO_OFTEN
 from actors.exchange.requests import Garbled, TradeRequest, read_trade
 from hean.exchange.refusals import Refused
 from hean.units import MILLISECOND, SECOND
@@ -178,9 +178,8 @@ def answer(
 def _storm(storm: "Storm") -> Refused:
     """A drill's refusal; what it would be over HTTP, in the codes of this socket."""
     if storm.ret_code is not None:
-        return Refused(storm.ret_code, "")
-    code = {403: 10403, 429: 10429}.get(storm.http_status or 0, 10016)
-    return Refused(code, "")
+        return Refused(storm.ret_code, TOO_OFTEN.text if storm.ret_code == TOO_OFTEN.code else "Server error.")
+    return Refused({403: 10403, 429: 10429}.get(storm.http_status or 0, 10016), "Server error.")
 
 
 def _nothing() -> None:

@@ -157,6 +157,17 @@ def test_positions_are_told_of_orders_that_change_nothing_and_the_wallet_is_not(
     assert states == ["New", "New", "Cancelled"]
 
 
+def test_what_happens_before_a_subscription_is_acknowledged_comes_after_it(own_venue):
+    own_venue.server.faults.ack_delay_s = 0.3
+    with own_venue.private() as client, own_venue.trader() as trader:
+        client.send({"op": "subscribe", "args": ["order"]})
+        time.sleep(0.1)
+        trader.send(limit())
+        told = [client.hear(), client.hear()]
+
+    assert [message.get("op", message.get("topic")) for message in told] == ["subscribe", "order"]
+
+
 def test_topics_of_a_category_tell_of_it_alone_and_under_their_own_name(venue):
     with (
         venue.private("order.spot", "execution.spot", "execution.fast.spot") as spot,
