@@ -38,6 +38,7 @@ _BUY_SELL = {"Buy": Side.BUY, "Sell": Side.SELL}
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,18})?|\.[0-9]{1,18}", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
+_LAST_MS = 253_000_000_000_000  # in 9987: a month on there are still dates
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 # --- JSON and queries -----------------------------------------------------------------------------
@@ -138,8 +139,8 @@ class Fields:
         return int(text)
 
     def time(self, name: str) -> int | None:
-        """A time in milliseconds."""
-        return self.whole(name, 0, 0, 10**15) if self.text(name) else None
+        """A time in milliseconds; what lies beyond the calendar is its end."""
+        return min(self.whole(name, 0, 0, 10**18 - 1), _LAST_MS) if self.text(name) else None
 
     def flag(self, name: str) -> bool:
         value = _FLAGS.get(self.text(name).lower())

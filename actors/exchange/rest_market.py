@@ -46,7 +46,7 @@ def instruments(server: "ExchangeServer", fields: Fields, _: int) -> Result:
 
 def candles(kind: Kind, categories: tuple[str, ...] = ALL) -> Public:
     def answer(server: "ExchangeServer", fields: Fields, _: int) -> Result:
-        category = _category(fields, categories)
+        category = fields.choice("category", categories, "linear")
         interval = fields.needed("interval")
         if interval not in INTERVALS:
             raise invalid("Invalid period!")
@@ -55,7 +55,9 @@ def candles(kind: Kind, categories: tuple[str, ...] = ALL) -> Public:
             raise invalid("start is later than end")
         if category in _EMPTY:
             return {"category": category, "symbol": fields.needed("symbol"), "list": []}
-        market = server.directory.named(fields)
+        market = server.directory.find(category, fields.needed("symbol"))
+        if market is None:
+            raise fields.wrong("symbol")
         rows = market.candles.query(kind, interval, start, end, limit)
         listing = market.listing
         shown = [render.candle(row, listing, kind) for row in rows]

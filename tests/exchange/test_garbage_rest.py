@@ -2,6 +2,7 @@
 
 import json
 import socket
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -289,6 +290,22 @@ class TestQueries:
     def test_any_printable_query(self, shared, path, query):
         query = query.replace("#", "")
         check(shared, shared.send("GET", f"{path}?{query}", headers=signed(ANN, query.encode())))
+
+    @pytest.mark.parametrize("interval", ["1", "720", "D", "W", "M"])
+    @pytest.mark.parametrize("path", [path for path in READS if "kline" in path])
+    def test_any_span_of_candles(self, shared, path, interval):
+        times = (None, 0, 1, 10**12, 253_402_300_800_000, 10**18 - 1)
+        for start, end in product(times, repeat=2):
+            span = "".join(f"&{name}={at}" for name, at in (("start", start), ("end", end)) if at is not None)
+            query = f"category=linear&symbol=BTCUSDT&interval={interval}{span}"
+            check(shared, shared.send("GET", f"{path}?{query}"))
+
+    @pytest.mark.parametrize("path", [path for path in READS if "kline" not in path])
+    def test_any_span_of_a_history(self, shared, path):
+        for start, end in product((None, 0, 10**12, 253_402_300_800_000, 10**18 - 1), repeat=2):
+            span = "".join(f"&{name}={at}" for name, at in (("startTime", start), ("endTime", end)) if at is not None)
+            query = f"category=linear&symbol=BTCUSDT&intervalTime=1h{span}"
+            check(shared, shared.send("GET", f"{path}?{query}", headers=signed(ANN, query.encode())))
 
     @few
     @given(headers=st.dictionaries(

@@ -240,6 +240,11 @@ class TestHistory:
 
         assert Decimal(rows[0][4]) == Decimal(ticker["lastPrice"])
 
+    def test_candles_are_of_linear_unless_told_otherwise(self, shared):
+        result = read(shared, "kline", symbol="BTCUSDT", interval="1", limit=1)
+
+        assert result["category"] == "linear"
+
     def test_a_span_is_kept_to(self, shared):
         every = read(shared, "kline", category="spot", symbol="ETHUSDT", interval="5", limit=50)["list"]
         asked = every[10:21]
