@@ -23,6 +23,7 @@ from hean.exchange.words import (
     Order,
     OrderType,
     Printed,
+    TriggerBy,
 )
 from hean.execution.margin import tier_of
 from hean.messages import Side
@@ -187,8 +188,14 @@ def _market_unit(kind: OrderType | None, listing: Listing, *, in_quote: bool) ->
 def _trigger(order: Order, listing: Listing) -> Rendered:
     trigger = order.trigger
     if trigger is None:
-        # A trailing stop that is not active yet shows the price it becomes so at.
-        return {"triggerPrice": price_or_none(order.active_price, listing), "triggerDirection": 0, "triggerBy": ""}
+        if order.trailing is None:
+            return {"triggerPrice": "", "triggerDirection": 0, "triggerBy": ""}
+        # A trailing stop that is not active yet shows the price it becomes so at, and the way it will be triggered.
+        return {
+            "triggerPrice": price_or_none(order.active_price, listing),
+            "triggerDirection": _FALL if order.side is Side.SELL else _RISE,
+            "triggerBy": TriggerBy.LAST.value,
+        }
     return {
         "triggerPrice": price(trigger.price, listing),
         "triggerDirection": _RISE if trigger.rising else _FALL,
@@ -725,7 +732,8 @@ def _last_day(market: Market, now: int) -> Rendered:
     change = float(market.last) / day.previous - 1 if day.previous else 0.0
     return {
         "prevPrice24h": price(_decimal(day.previous), listing),
-        "price24hPcnt": measured(change, 4 if listing.is_spot else 6),
+        # Spot keeps its four decimals, "0.0010"; linear trims its six, "0.01337" (streams recorded on 2026-08-09).
+        "price24hPcnt": f"{change:z.4f}" if listing.is_spot else measured(change, 6),
         "highPrice24h": price(_decimal(day.high), listing),
         "lowPrice24h": price(_decimal(day.low), listing),
         "turnover24h": measured(day.turnover) if listing.is_spot else f"{day.turnover:.4f}",
