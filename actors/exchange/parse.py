@@ -129,6 +129,13 @@ class Fields:
         """The same where 0 means as much as nothing."""
         return self.number(name) or None
 
+    def on_grid(self, name: str, grid: Decimal) -> Decimal | None:
+        """A number that is a multiple of a tick or step."""
+        number = self.number(name)
+        if number is not None and number % grid:
+            raise invalid(f"{name} invalid: it moves in {grid:f}")
+        return number
+
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """An integer within its bounds."""
         text = self.text(name)
@@ -276,6 +283,8 @@ def _in_units(fields: Fields, market: Market, side: Side, kind: OrderType, quant
         if bid is None:
             raise fields.wrong("marketUnit")
         return market.listing.instrument.whole_steps(quantity / bid), False
+    if in_quote and quantity % Decimal(1).scaleb(-market.listing.price_places - market.listing.quantity_places):
+        raise Refused(170148, "Market order amount decimal too long.")
     return quantity, in_quote
 
 
@@ -336,10 +345,11 @@ def _filter(fields: Fields, market: Market, trigger: Trigger | None) -> OrderFil
 
 def _exit_of_order(fields: Fields, short: str, name: str, market: Market) -> Exit | None:
     """An exit attached to an order: at market, or at a limit where its order type says so."""
-    price = fields.above_zero(name)
-    if price is None:
+    tick = market.listing.instrument.tick
+    price = fields.on_grid(name, tick)
+    if not price:
         return None
-    limit = fields.above_zero(f"{short}LimitPrice")
+    limit = fields.on_grid(f"{short}LimitPrice", tick) or None
     usual = OrderType.LIMIT if market.listing.is_spot and limit is not None else OrderType.MARKET
     kind = fields.choice(f"{short}OrderType", tuple(OrderType), usual)
     if kind == OrderType.MARKET:
@@ -377,7 +387,7 @@ def amendment(fields: Fields, directory: Directory, find: Callable[[Which], Orde
     """What `order/amend` asks. `find` looks the order up: what an exit does not say anew stays as it was."""
     fields = fields.for_order()
     wanted = which(fields, directory)
-    order = find(wanted)
+    order, tick = find(wanted), directory.named(fields).listing.instrument.tick
     trigger_by = _trigger_by(fields, "triggerBy") if fields.text("triggerBy") else None
     return Amendment(
         which=wanted,
@@ -385,13 +395,13 @@ def amendment(fields: Fields, directory: Directory, find: Callable[[Which], Orde
         price=fields.above_zero("price"),
         trigger_price=fields.above_zero("triggerPrice"),
         trigger_by=trigger_by,
-        take_profit=_amended_exit(fields, "tp", "takeProfit", order.take_profit if order else None),
-        stop_loss=_amended_exit(fields, "sl", "stopLoss", order.stop_loss if order else None),
+        take_profit=_amended_exit(fields, "tp", "takeProfit", order.take_profit if order else None, tick),
+        stop_loss=_amended_exit(fields, "sl", "stopLoss", order.stop_loss if order else None, tick),
     )
 
 
-def _amended_exit(fields: Fields, short: str, name: str, before: Exit | None) -> Exit | None:
-    price, limit = fields.number(name), fields.above_zero(f"{short}LimitPrice")
+def _amended_exit(fields: Fields, short: str, name: str, before: Exit | None, tick: Decimal) -> Exit | None:
+    price, limit = fields.on_grid(name, tick), fields.on_grid(f"{short}LimitPrice", tick) or None
     if price is None and before is None:
         return None
     if price is None and limit is None and not fields.text(f"{short}TriggerBy"):
@@ -411,24 +421,25 @@ def trading_stop(fields: Fields, directory: Directory) -> TradingStop:
     market = directory.named(fields)
     if market.listing.is_spot:
         raise fields.wrong("category")
+    tick, step = market.listing.instrument.tick, market.listing.instrument.step
     return TradingStop(
         instrument=market.listing.id,
         position_idx=fields.whole("positionIdx", 0, 0, 2),
         mode=TpslMode(fields.choice("tpslMode", tuple(TpslMode), TpslMode.FULL)),
-        take_profit=_exit_of_position(fields, "tp", "takeProfit"),
-        stop_loss=_exit_of_position(fields, "sl", "stopLoss"),
-        take_size=fields.above_zero("tpSize"),
-        stop_size=fields.above_zero("slSize"),
-        trailing=fields.number("trailingStop"),
-        active_price=fields.above_zero("activePrice"),
+        take_profit=_exit_of_position(fields, "tp", "takeProfit", tick),
+        stop_loss=_exit_of_position(fields, "sl", "stopLoss", tick),
+        take_size=fields.on_grid("tpSize", step) or None,
+        stop_size=fields.on_grid("slSize", step) or None,
+        trailing=fields.on_grid("trailingStop", tick),
+        active_price=fields.on_grid("activePrice", tick) or None,
     )
 
 
-def _exit_of_position(fields: Fields, short: str, name: str) -> Exit | None:
-    price = fields.number(name)
+def _exit_of_position(fields: Fields, short: str, name: str, tick: Decimal) -> Exit | None:
+    price = fields.on_grid(name, tick)
     if price is None:
         return None
-    limit = fields.above_zero(f"{short}LimitPrice")
+    limit = fields.on_grid(f"{short}LimitPrice", tick) or None
     if fields.choice(f"{short}OrderType", tuple(OrderType), OrderType.MARKET) == OrderType.MARKET:
         limit = None
     elif limit is None:

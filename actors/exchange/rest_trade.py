@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import islice
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from hean.units import DAY, MILLISECOND
 DAYS_MS = 24 * 60 * 60 * 1000
 _WEEK_MS = 7 * DAYS_MS
 _MOST_CLOSED = 500
+_LEVERAGE_STEP = Decimal("0.01")
 _FORGOTTEN = frozenset({Status.CANCELLED, Status.REJECTED, Status.DEACTIVATED})
 _EMPTY = frozenset({"inverse", "option"})
 _ORDER_FILTERS = ("Order", "StopOrder", "tpslOrder", "OcoOrder", "BidirectionalTpslOrder")
@@ -326,7 +328,7 @@ def positions(call: Call) -> Result:
 def set_leverage(call: Call) -> Result:
     fields = call.fields
     market = _contract(call)
-    buy, sell = fields.number("buyLeverage"), fields.number("sellLeverage")
+    buy, sell = (fields.on_grid(name, _LEVERAGE_STEP) for name in ("buyLeverage", "sellLeverage"))
     if buy is None or sell is None:
         raise fields.missing("buyLeverage" if buy is None else "sellLeverage")
     call.exchange.set_leverage(call.uid, market.listing.id, buy, sell, call.now)
