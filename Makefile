@@ -28,8 +28,9 @@ test: install    ## the test suite, and the notebooks
 	$(BIN)/pytest
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
-bench: install   ## speed, as ratios to a compiled lower bound measured in the same run
+bench: install   ## speed, as ratios to a compiled lower bound measured in the same run; and ten minutes of the exchange under load
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.exchange
 
 lock: install    ## resolve the pinned dependencies anew
 	$(BIN)/python -m pip install --quiet uv

@@ -141,7 +141,7 @@ class Trader:
 
 
 async def trade_by_rest(trader, session, url, rate, until):
-    for beat, (operation, body) in enumerate_beats(trader, rate):
+    for beat, (operation, body) in at_beats(trader, rate):
         await beat
         if time.perf_counter() > until:
             return
@@ -165,28 +165,39 @@ async def trade_by_socket(trader, session, url, rate, until):
         signature = hmac.new(trader.secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hexdigest()
         await socket.send_json({"op": "auth", "args": [trader.key, expires, signature]})
         assert (await socket.receive_json())["retCode"] == 0
-        for beat, (operation, body) in enumerate_beats(trader, rate):
+        sent = {}
+
+        async def listen():
+            # The socket may answer later than the next request is due: both are on their way at once.
+            async for message in socket:
+                answer = json.loads(message.data)
+                trader.note(sent.pop(answer["reqId"]), answer["retCode"])
+
+        listening = asyncio.create_task(listen())
+        for number, (beat, (operation, body)) in enumerate(at_beats(trader, rate)):
             await beat
             if time.perf_counter() > until:
-                return
-            began = time.perf_counter()
+                break
+            name = f"{trader.number}-{number}"
+            sent[name] = time.perf_counter()
             await socket.send_json(
                 {
-                    "reqId": f"{trader.number}-{len(trader.took)}",
+                    "reqId": name,
                     "header": {"X-BAPI-TIMESTAMP": str(int(time.time() * 1000)), "X-BAPI-RECV-WINDOW": "5000"},
                     "op": f"order.{operation}",
                     "args": [body],
                 }
             )
-            trader.note(began, (await socket.receive_json())["retCode"])
+        await asyncio.sleep(1)
+        listening.cancel()
 
 
-def enumerate_beats(trader, rate):
-    """Pair each request with the wait until its turn: so many a second, and none made up for when it is late."""
+def at_beats(trader, rate):
+    """Pair each request with the wait until its turn: so many a second; what is late is made up for, half a second's worth."""
     due = time.perf_counter() + trader.number / rate / 10
     for step in trader.steps():
         yield asyncio.sleep(max(0.0, due - time.perf_counter())), step
-        due = max(due + 1 / rate, time.perf_counter())
+        due = max(due + 1 / rate, time.perf_counter() - 0.5)
 
 
 @contextmanager
