@@ -72,19 +72,50 @@ class Matching:
         """Whether the book holds all of a fill-or-kill order."""
         wanted = self._steps_left(order, market)
         limit = market.listing.ticks(order.price) if order.price is not None else None
+        sold: dict[tuple[str, int], int] = {}
         for resting in market.book.opposite(order.side, limit):
             if order.smp is not Smp.NONE and resting.owner == order.uid:
+                if order.smp in _CANCELS_TAKER:
+                    return False
                 continue
-            wanted -= resting.size
+            wanted -= self._deliverable(resting, market, sold)
             if wanted <= 0:
                 return True
         return wanted <= 0
 
+    def _deliverable(self, resting: Resting, market: Market, sold: dict[tuple[str, int], int]) -> int:
+        """Steps that a resting order can give after those before it in the queue; `sold` adds up what each position gave."""
+        if resting.owner == HOUSE:
+            return resting.size
+        maker = self._maker(resting)
+        position = (maker.uid, maker.position_idx)
+        steps, before = resting.size, sold.get(position, 0)
+        if maker.only_reduces:
+            steps = max(0, min(steps, market.listing.steps(self.room(maker)) - before))
+        sold[position] = before + steps
+        return steps
+
+    def _maker(self, resting: Resting) -> Order:
+        return self._clearing.accounts[resting.owner].open_orders[resting.key]
+
+    def _next(self, side: Side, market: Market, now: int) -> Resting | None:
+        """Whose turn it is on a side.
+
+        One that only reduces is first held to what there is of its position: the fill before may have been its own.
+        """
+        while (resting := market.book.first(side)) is not None and resting.owner != HOUSE:
+            maker = self._maker(resting)
+            if not maker.only_reduces:
+                break
+            self._hold_to_position(maker, market, now)
+            if maker.status.is_open:
+                break
+        return resting
+
     def _take(self, order: Order, market: Market, now: int, exec_type: ExecType) -> str:
         """Trade with what rests, best first. Returns why it may not go on, as a cancel type; empty when nothing stops it."""
-        book, listing = market.book, market.listing
-        limit = listing.ticks(order.price) if order.price is not None else None
-        while (resting := book.first(_other(order.side))) is not None:
+        limit = market.listing.ticks(order.price) if order.price is not None else None
+        while (resting := self._next(_other(order.side), market, now)) is not None:
             if limit is not None and not crosses(order.side, limit, resting.price):
                 break
             steps = min(self._affordable(order, market, resting.price), resting.size)
@@ -98,9 +129,6 @@ class Matching:
                     return "CancelBySmp"
                 continue
             self._trade(order, resting, market, steps, now, exec_type)
-            if order.only_reduces and not self.room(order):
-                order.left = ZERO
-                break
         return ""
 
     def _affordable(self, order: Order, market: Market, ticks: int) -> int:
@@ -140,7 +168,7 @@ class Matching:
         if resting.owner == HOUSE:
             clearing.fill_house(market, resting.side, quantity, price)
             return
-        maker = clearing.accounts[resting.owner].open_orders[resting.key]
+        maker = self._maker(resting)
         clearing.fill(maker, market, quantity, price, Liquidity.MAKER, now, exec_id=exec_id)
         self._after_fill(maker, quantity)
         if resting.size == 0:
@@ -167,7 +195,7 @@ class Matching:
         self._clearing.events.append(printed)
 
     def _cancel_maker(self, resting: Resting, market: Market, taker: Order, now: int) -> None:
-        maker = self._clearing.accounts[resting.owner].open_orders[resting.key]
+        maker = self._maker(resting)
         maker.smp_order_id = taker.order_id
         self.end(maker, market, now, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
 
@@ -260,15 +288,18 @@ class Matching:
         for order in list(account.open_orders.values()):
             if order.instrument != instrument or order.position_idx != index or not order.only_reduces:
                 continue
-            if order.status is Status.UNTRIGGERED:
-                continue
-            room = self.room(order)
-            if not room:
-                self.end(order, market, now, cancel_type="CancelByReduceOnly")
-            elif room < order.left:
-                self.shorten(order, market, room)
-                order.ts_updated = now
-                self._clearing.say(order)
+            if order.status is not Status.UNTRIGGERED:
+                self._hold_to_position(order, market, now)
+
+    def _hold_to_position(self, order: Order, market: Market, now: int) -> None:
+        """Cut an order that only reduces to what there is of its position; without one it ends."""
+        room = self.room(order)
+        if not room:
+            self.end(order, market, now, cancel_type="CancelByReduceOnly")
+        elif room < order.left:
+            self.shorten(order, market, room)
+            order.ts_updated = now
+            self._clearing.say(order)
 
     # --- the house ----------------------------------------------------------------------------------
 
@@ -294,7 +325,7 @@ class Matching:
     def _push_through(self, market: Market, side: Side, ticks: int, steps: int, now: int) -> int:
         """Trade with the clients that a quote of the house would cross; its own orders on the other side give way. Steps traded."""
         left = steps
-        while left > 0 and (resting := market.book.first(_other(side))) is not None:
+        while left > 0 and (resting := self._next(_other(side), market, now)) is not None:
             if not crosses(side, ticks, resting.price):
                 break
             if resting.owner == HOUSE:
@@ -307,7 +338,7 @@ class Matching:
         """Let the house take from the book, its own orders included: trade between others. Returns the steps traded."""
         book, listing = market.book, market.listing
         wanted = steps
-        while wanted > 0 and (resting := book.first(_other(side))) is not None:
+        while wanted > 0 and (resting := self._next(_other(side), market, now)) is not None:
             if limit is not None and not crosses(side, limit, resting.price):
                 break
             traded = min(wanted, resting.size)

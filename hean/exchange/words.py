@@ -67,7 +67,6 @@ class Status(enum.StrEnum):
         return self in _OPEN
 
 
-_CLOSING = frozenset({(1, Side.SELL), (2, Side.BUY)})
 _OPEN = frozenset({Status.NEW, Status.PARTIALLY_FILLED, Status.UNTRIGGERED, Status.TRIGGERED})
 
 
@@ -125,6 +124,21 @@ class NewOrder(Struct, frozen=True, kw_only=True):
     slippage_type: str = ""
     slippage: Decimal | None = None
 
+    @property
+    def only_reduces(self) -> bool:
+        """Whether it can never open a position: by its own word, or as the closing side of a hedge-mode index."""
+        return self.reduce_only or (self.position_idx, self.side) in _CLOSING
+
+    @property
+    def stop_order_type(self) -> str:
+        """What the venue calls it while it waits for its trigger."""
+        if self.trigger is None:
+            return ""
+        return "tpslOrder" if self.order_filter is OrderFilter.TPSL else "Stop"
+
+
+_CLOSING = frozenset({(1, Side.SELL), (2, Side.BUY)})
+
 
 class Which(Struct, frozen=True, kw_only=True):
     """An order as a client names it: `order_id` wins over `link_id`."""
@@ -170,12 +184,13 @@ class TradingStop(Struct, frozen=True, kw_only=True):
 class Order(Struct, kw_only=True):
     """An order and what became of it. It is changed in place; what is said of it is a copy.
 
-    `quantity` and `left` are in base units, or in quote currency for a market buy of spot given so
-    (`in_quote`). `filled` is base units, `value` quote currency. `fees` are by coin, positive when paid. The price of a
-    market order is the limit the venue holds it to. `sibling` is the other of a take-profit and stop-loss pair: one fired
-    cancels the other; `children` are the exits that its fills have made; `whole` exits close all of the position, whatever its size. A trailing stop follows at the distance
-    `trailing`, from `active_price` on; it has no trigger before. `reserved` is what it ties up: quote value of a derivative
-    order, coins of a spot order. `place` counts arrivals in the book: of two orders at one price the lower has priority.
+    `quantity` and `left` are in base units, or in quote currency for a market buy of spot given so (`in_quote`). `filled` is
+    base units, `value` quote currency. `fees` are by coin, positive when paid. The price of a market order is the limit the
+    venue holds it to. `sibling` is the other of a take-profit and stop-loss pair: one fired cancels the other; `children` are
+    the exits that its fills have made; `whole` exits close all of the position, whatever its size. A trailing stop follows at
+    the distance `trailing`, from `active_price` on; it has no trigger before. `reserved` is what it ties up: quote value of a
+    derivative order, coins of a spot order. `place` counts arrivals in the book, 0 before the first: of two orders at one
+    price the lower has priority.
     """
 
     order_id: str

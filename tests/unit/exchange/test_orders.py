@@ -351,6 +351,14 @@ def test_the_incoming_order_says_what_happens_when_it_meets_its_own(floor, smp, 
             assert order.smp_order_id == other.order_id
 
 
+@pytest.mark.parametrize(("smp", "filled"), [(Smp.CANCEL_TAKER, 0), (Smp.CANCEL_BOTH, 0), (Smp.CANCEL_MAKER, 3)])
+def test_a_fill_or_kill_order_that_would_meet_its_own_fills_whole_or_not_at_all(floor, smp, filled):
+    floor.quote(PERP, SELL, "60001", "1")
+    floor.order(ANN, SELL, "0.1", "60002")
+    floor.quote(PERP, SELL, "60003", "5")
+    assert floor.order(ANN, BUY, "3", "60003", time_in_force=TimeInForce.FOK, smp=smp).filled == filled
+
+
 # --- reduce-only ----------------------------------------------------------------------------------
 
 
@@ -368,6 +376,37 @@ def test_a_resting_reduce_only_order_shrinks_with_the_position_and_goes_with_it(
     assert resting.left == D("0.2")
     floor.order(ANN, SELL, "0.2")
     assert (resting.status, resting.cancel_type) == (Status.CANCELLED, "CancelByReduceOnly")
+
+
+def test_reduce_only_orders_together_close_no_more_than_there_is(floor):
+    floor.order(ANN, BUY, "0.3")
+    floor.quote(PERP, SELL, "60001", "0")
+    first = floor.order(ANN, SELL, "0.3", "60500", reduce_only=True)
+    second = floor.order(ANN, SELL, "0.2", "60550", reduce_only=True)
+    floor.order(BOB, BUY, "0.6", "60590")
+    assert floor.held(ANN) == 0
+    assert first.status is Status.FILLED
+    assert (second.status, second.cancel_type, second.filled) == (Status.CANCELLED, "CancelByReduceOnly", 0)
+
+
+def test_a_reduce_only_order_is_cut_in_the_middle_of_a_sweep(floor):
+    floor.order(ANN, BUY, "0.3")
+    floor.quote(PERP, SELL, "60001", "0")
+    floor.order(ANN, SELL, "0.1", "60500")
+    reducing = floor.order(ANN, SELL, "0.3", "60550", reduce_only=True)
+    floor.others_take(PERP, BUY, "0.6")
+    assert floor.held(ANN) == 0
+    assert (reducing.status, reducing.quantity) == (Status.FILLED, D("0.2"))
+
+
+def test_a_fill_or_kill_order_does_not_count_on_what_a_position_has_no_room_for(floor):
+    floor.order(ANN, BUY, "0.3")
+    floor.quote(PERP, SELL, "60001", "0")
+    for price in ("60500", "60550"):
+        floor.order(ANN, SELL, "0.3", price, reduce_only=True)
+    killed = floor.order(BOB, BUY, "0.4", "60590", time_in_force=TimeInForce.FOK)
+    assert (killed.status, killed.filled) == (Status.CANCELLED, 0)
+    assert floor.order(BOB, BUY, "0.3", "60590", time_in_force=TimeInForce.FOK).status is Status.FILLED
 
 
 def test_quantity_nought_closes_what_there_is(floor):
