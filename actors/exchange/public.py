@@ -116,7 +116,7 @@ class Public:
             connection.say(answer(connection, request, refusal=str(garbled)))
             return
         refusal = self._refusal(connection, topics)
-        connection.say(answer(connection, request, refusal=refusal, failed=topics))
+        connection.say(answer(connection, request, refusal=refusal, topics=topics))
         if refusal:
             return
         now = self._hub.server.now()
@@ -276,12 +276,12 @@ class Status:
 
 
 def answer(
-    connection: "Connection", request: Request, *, refusal: str = "", failed: Sequence[str] = ()
+    connection: "Connection", request: Request, *, refusal: str = "", topics: Sequence[str] = ()
 ) -> dict[str, Any]:
     """An acknowledgement or a refusal, in the words of the connection's category."""
     if connection.category == "option" and request.op in {"subscribe", "unsubscribe"}:
-        topics = {"failTopics": list(failed) if refusal else [], "successTopics": [] if refusal else list(failed)}
-        told = {"success": not refusal, "conn_id": connection.id, "data": topics, "type": "COMMAND_RESP"}
+        data = {"failTopics": topics if refusal else [], "successTopics": [] if refusal else topics}
+        told = {"success": not refusal, "conn_id": connection.id, "data": data, "type": "COMMAND_RESP"}
         return told | ({} if request.req_id is None else {"req_id": request.id})
     said = request.op if connection.category == "spot" and not refusal else refusal
     told = {"success": not refusal, "ret_msg": said, "conn_id": connection.id}

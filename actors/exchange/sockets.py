@@ -7,7 +7,7 @@ pybit notes what it waits for only after it has sent it. Source: Bybit v5, *Conn
 import asyncio
 import re
 import secrets
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -38,6 +38,7 @@ MOST_UNSENT = 4 * 1024 * 1024
 """Bytes that may wait for a client who does not read; then it is cut, as on the venue."""
 
 _MOST_PENDING = 500
+_GOODBYE_S = 1.0
 _CHECK_S = 1.0
 _NEW_CONNECTIONS, _NEW_SECONDS = 500, 300
 _PUBLIC_CONNECTIONS = 1000
@@ -251,10 +252,6 @@ class Hub:
             connection.cut(close_frame=close_frame)
         return len(concerned)
 
-    def census(self) -> dict[str, int]:
-        """How many sockets of each kind there are."""
-        return dict(Counter(one.kind for one in self.connections))
-
 
 class Connection:
     """One socket.
@@ -354,11 +351,15 @@ class Connection:
             transport.abort()
 
     def cut(self, *, close_frame: bool = False) -> None:
-        """End it. Without a close frame the client sees the connection break."""
+        """End it. Without a close frame the client sees the connection break, and loses what is still on its way."""
         self.is_open = False
-        if close_frame and not self._transport.is_closing():
+        if not close_frame:
+            self._transport.abort()
+        elif not self._transport.is_closing():
             self._transport.write(frame(WSCloseCode.GOING_AWAY.to_bytes(2, "big"), WSMsgType.CLOSE))
-        self._transport.close()
+            self._transport.close()
+            # Who does not read does not get the frame either.
+            self._loop.call_later(_GOODBYE_S, self._transport.abort)
 
     def hang_up(self) -> None:
         """End it after what has been said."""
