@@ -6,7 +6,7 @@ IOC that finds nothing) is not checked here: such an order exists, and ends.
 
 from decimal import Decimal
 
-from hean.exchange.account import HEDGE, TradingAccount
+from hean.exchange.account import TradingAccount
 from hean.exchange.clearing import HAIRCUTS, Clearing
 from hean.exchange.market import REDUCE_ONLY, SETTLING, Market
 from hean.exchange.refusals import Refused, duplicate_link_id, invalid, no_balance, no_margin, out_of_band
@@ -17,7 +17,7 @@ from hean.messages import Side
 
 MOST_ACTIVE = 500
 MOST_CONDITIONAL = {"linear": 10, "spot": 30}
-"""Open orders of one account in one instrument (Bybit v5, *Place Order*)."""
+"""Open orders of one account in one instrument; of spot so many conditional and as many TP/SL orders (Bybit v5, *Place Order*)."""
 
 
 class Entry:
@@ -38,7 +38,7 @@ class Entry:
             Refused: it may not.
         """
         listing = market.listing
-        self._open_for(market, new.reduce_only)
+        self._open_for(market, new.only_reduces)
         if new.link_id and new.link_id in account.link_ids:
             raise duplicate_link_id(spot=listing.is_spot)
         self._position_index(account, new, market)
@@ -55,7 +55,7 @@ class Entry:
         self._exits(market, new)
         if new.trigger is not None:
             self._trigger(market, new.trigger)
-        self._count(account, market, waits=new.trigger is not None)
+        self._count(account, market, new.stop_order_type)
         return quantity, limit
 
     def _open_for(self, market: Market, reduces: bool) -> None:  # noqa: FBT001 (an order's own flag)
@@ -91,9 +91,7 @@ class Entry:
         if market.listing.is_spot:
             return new.quantity
         held = account.quantity(new.instrument, new.position_idx)
-        hedged = account.mode(new.instrument) == HEDGE
-        closes = new.reduce_only or (hedged and (new.position_idx == 1) is (new.side is Side.SELL))
-        if not closes or (new.trigger is not None and not closes_all):
+        if not new.only_reduces or (new.trigger is not None and not closes_all):
             # A conditional one is held to the position it finds when it fires.
             return new.quantity
         if held == 0:
@@ -128,7 +126,7 @@ class Entry:
             if spot:
                 raise Refused(170341, "Order quantity exceeded upper limit.")
             raise Refused(10001, f"The number of contracts exceeds maximum limit allowed: {most:f}")
-        if new.reduce_only:
+        if new.only_reduces:
             return
         if not spot and quantity < instrument.min_quantity:
             raise Refused(10001, "The number of contracts exceeds minimum limit allowed")
@@ -160,7 +158,7 @@ class Entry:
             return
         if new.reduce_only:
             raise invalid("a reduce-only order takes no takeProfit or stopLoss")
-        check_exits(new.side, new.take_profit, new.stop_loss, new.price or market.last)
+        check_exits(market, new.side, new.take_profit, new.stop_loss, exits_from(new, market))
 
     def _trigger(self, market: Market, trigger: Trigger) -> None:
         """A rising trigger lies above the price it watches, a falling one below."""
@@ -177,13 +175,14 @@ class Entry:
             said = f"trigger_price[{int(trigger.price * scaled)}] >= current[{int(price * scaled)}]??{trigger.by}"
             raise Refused(110093, f"expect Falling, but {said}")
 
-    def _count(self, account: TradingAccount, market: Market, *, waits: bool) -> None:
+    def _count(self, account: TradingAccount, market: Market, stop_order_type: str) -> None:
         name, spot = market.listing.id, market.listing.is_spot
-        if (
-            waits
-            and sum(1 for _ in self._triggers.waiting(account.uid, name)) >= MOST_CONDITIONAL[market.listing.category]
-        ):
-            raise Refused(170810 if spot else 110009, "The number of stop orders exceeds the maximum allowable limit.")
+        if stop_order_type:
+            alike = sum(order.stop_order_type == stop_order_type for order in self._triggers.waiting(account.uid, name))
+            if alike >= MOST_CONDITIONAL[market.listing.category]:
+                raise Refused(
+                    170810 if spot else 110009, "The number of stop orders exceeds the maximum allowable limit."
+                )
         if len(account.open_orders) >= MOST_ACTIVE:
             active = sum(1 for order in account.open_orders.values() if order.instrument == name)
             if active >= MOST_ACTIVE:
@@ -266,3 +265,10 @@ class Entry:
             return order.price if market.listing.is_spot and order.price is not None else mark
         limit = order.price if order.price is not None else mark
         return max(limit, mark) if order.side is Side.SELL and not market.listing.is_spot else limit
+
+
+def exits_from(order: NewOrder | Order, market: Market) -> Decimal | None:
+    """The price that exits of an order must lie beyond: about what it will trade at."""
+    if order.price is not None:
+        return order.price
+    return order.trigger.price if order.trigger is not None else market.last

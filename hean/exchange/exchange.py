@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from hean.exchange.account import HEDGE, ONE_WAY, Leverage, TradingAccount, Wallet, Window
 from hean.exchange.clearing import HOUSE, Clearing, Records
-from hean.exchange.entry import Entry
+from hean.exchange.entry import Entry, exits_from
 from hean.exchange.ids import Ids
 from hean.exchange.liquidation import Liquidation
 from hean.exchange.market import Market
@@ -171,11 +171,7 @@ class Exchange:
             leveraged=new.leveraged,
             slippage_type=new.slippage_type,
             slippage=new.slippage,
-            stop_order_type=""
-            if new.trigger is None
-            else "tpslOrder"
-            if new.order_filter is OrderFilter.TPSL
-            else "Stop",
+            stop_order_type=new.stop_order_type,
             last_on_create=market.last or ZERO,
             whole=new.close_on_trigger and new.reduce_only and new.quantity == 0,
         )
@@ -283,6 +279,7 @@ class Exchange:
         if amendment.stop_loss is not None:
             order.stop_loss = amendment.stop_loss if amendment.stop_loss.price else None
         order.trigger, order.price, order.ts_updated = wanted.trigger, wanted.price, now
+        self._triggers.look_again(order.instrument)
         if waits or (moved and market.book.get(order.order_id) is None):
             order.quantity, order.left = wanted.quantity, wanted.left
             self._clearing.say(order)
@@ -322,7 +319,7 @@ class Exchange:
                 price=amendment.trigger_price if amendment.trigger_price is not None else order.trigger.price,
                 by=amendment.trigger_by or order.trigger.by,
             )
-        check_exits(order.side, amendment.take_profit, amendment.stop_loss, wanted.price or market.last)
+        check_exits(market, order.side, amendment.take_profit, amendment.stop_loss, exits_from(wanted, market))
         self._entry.recheck(wanted, market, moved=wanted.price != order.price)
         return wanted
 
@@ -452,7 +449,9 @@ class Exchange:
             self._after_fills(now)
             fired = [(market, order) for market in self.markets.values() for order in self._triggers.due(market)]
             for market, order in fired:
-                self._fire(order, market, now)
+                # One that fired before it may have cancelled it.
+                if order.status is Status.UNTRIGGERED:
+                    self._fire(order, market, now)
             if not fired and not self._matching.shrunk:
                 return
 
@@ -463,11 +462,7 @@ class Exchange:
             market = self.markets[name]
             if market.listing.is_spot or uid == HOUSE:
                 continue
-            size = abs(self.accounts[uid].quantity(name, index))
-            if size:
-                self._triggers.resized(uid, name, index, size, now)
-            else:
-                self._triggers.closed(uid, name, index, market, now)
+            self._triggers.follow_position(uid, index, market, now)
             self._matching.cut_reducing(uid, name, index, market, now)
 
     def _fire(self, order: Order, market: Market, now: int) -> None:

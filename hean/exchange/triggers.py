@@ -34,14 +34,20 @@ class Triggers:
         self._clearing = clearing
         self._matching = matching
         self._waiting: dict[str, dict[str, Order]] = {}
+        self._looked_at: dict[str, tuple[Decimal | None, ...]] = {}
 
     def wait(self, order: Order) -> None:
         order.status = Status.UNTRIGGERED
-        self._waiting.setdefault(order.instrument, {})[order.order_id] = order
+        self.restore(order)
         self._clearing.say(order)
 
     def restore(self, order: Order) -> None:
         self._waiting.setdefault(order.instrument, {})[order.order_id] = order
+        self.look_again(order.instrument)
+
+    def look_again(self, instrument: str) -> None:
+        """What waits there has changed: that no price has moved since the last look says nothing."""
+        self._looked_at.pop(instrument, None)
 
     def forget(self, order: Order) -> None:
         self._waiting.get(order.instrument, {}).pop(order.order_id, None)
@@ -52,8 +58,10 @@ class Triggers:
     def due(self, market: Market) -> list[Order]:
         """The orders whose price has come, in the order they were made; they wait no longer."""
         waiting = self._waiting.get(market.listing.id)
-        if not waiting:
+        prices = tuple(market.price(by) for by in TriggerBy)
+        if not waiting or self._looked_at.get(market.listing.id) == prices:
             return []
+        self._looked_at[market.listing.id] = prices
         fired = []
         for order in list(waiting.values()):
             if order.trailing is not None:
@@ -117,17 +125,17 @@ class Triggers:
 
     # --- exits of a position ------------------------------------------------------------------------
 
-    def closed(self, uid: str, instrument: str, index: int, market: Market, now: int) -> None:
-        """Clear the exits of a position that is no more."""
-        for order in list(self.waiting(uid, instrument)):
-            if order.position_idx == index and order.stop_order_type in _EXITS:
-                self.withdraw(order, market, now)
-
-    def resized(self, uid: str, instrument: str, index: int, size: Decimal, now: int) -> None:
-        """Show on exits of full size what they would close now."""
-        for order in self.waiting(uid, instrument):
-            if order.position_idx == index and order.whole and order.quantity != size:
-                order.quantity = order.left = size
+    def follow_position(self, uid: str, index: int, market: Market, now: int) -> None:
+        """Show on exits of full size what they would close now; clear those whose position is gone, or has turned over."""
+        held = self._clearing.accounts[uid].quantity(market.listing.id, index)
+        for order in list(self.waiting(uid, market.listing.id)):
+            if order.position_idx != index:
+                continue
+            if held * order.side >= 0:
+                if order.stop_order_type in _EXITS:
+                    self.withdraw(order, market, now)
+            elif order.whole and order.quantity != abs(held):
+                order.quantity = order.left = abs(held)
                 order.ts_updated = now
                 self._clearing.say(order)
 
@@ -135,18 +143,21 @@ class Triggers:
         """Set the exits that came with an order, now that `quantity` of it has filled."""
         take, stop = order.take_profit, order.stop_loss
         if market.listing.is_spot:
-            if order.status is Status.FILLED:
+            if order.status is Status.FILLED and not order.children:
                 self._pair(order, take, stop, self._received(order, market), market, now)
             return
-        if order.tpsl_mode is TpslMode.PARTIAL:
-            if not self._grow(order, quantity, now):
-                self._pair(order, take, stop, quantity, market, now)
-            return
         holding = self._clearing.accounts[order.uid].holding(order.instrument, order.position_idx)
-        if holding.quantity * order.side > 0:
-            for exit_, kind in ((take, "TakeProfit"), (stop, "StopLoss")):
-                if exit_ is not None:
-                    self._set_whole(order.uid, holding, order.position_idx, kind, exit_, market, now)
+        if holding.quantity * order.side <= 0:
+            # It has closed; there is nothing of its own to leave.
+            return
+        if order.tpsl_mode is TpslMode.PARTIAL:
+            opened = min(quantity, abs(holding.quantity))
+            if not self._grow(order, opened, now):
+                self._pair(order, take, stop, opened, market, now)
+            return
+        for exit_, kind in ((take, "TakeProfit"), (stop, "StopLoss")):
+            if exit_ is not None:
+                self._set_whole(order.uid, holding, order.position_idx, kind, exit_, market, now)
 
     def _received(self, order: Order, market: Market) -> Decimal:
         """What a filled spot order leaves to sell, or what it sold, in whole steps."""
@@ -206,10 +217,13 @@ class Triggers:
         if not holding.quantity:
             raise Refused(10001, "can not set tp/sl/ts for zero position")
         side = Side.BUY if holding.quantity > 0 else Side.SELL
-        check_exits(side, wanted.take_profit, wanted.stop_loss, market.mark)
+        check_exits(market, side, wanted.take_profit, wanted.stop_loss, market.mark)
         if wanted.mode is TpslMode.PARTIAL:
-            self._set_partial(uid, wanted, holding, side, now)
+            self._set_partial(uid, wanted, holding, side, market, now)
             return
+        trails = self._clearing.accounts[uid].open_orders.get(holding.trailing)
+        if not _is_as(trails, wanted):
+            _check_trailing(market, side, wanted)
         changed = False
         for exit_, kind in ((wanted.take_profit, "TakeProfit"), (wanted.stop_loss, "StopLoss")):
             if exit_ is not None:
@@ -221,7 +235,9 @@ class Triggers:
         holding.ts_updated = now
         self._matching.say_position(uid, wanted.instrument, wanted.position_idx)
 
-    def _set_partial(self, uid: str, wanted: TradingStop, holding: Holding, side: Side, now: int) -> None:
+    def _set_partial(
+        self, uid: str, wanted: TradingStop, holding: Holding, side: Side, market: Market, now: int
+    ) -> None:
         exits = (
             (wanted.take_profit, wanted.take_size, "PartialTakeProfit"),
             (wanted.stop_loss, wanted.stop_size, "PartialStopLoss"),
@@ -230,8 +246,8 @@ class Triggers:
         for exit_, size, kind in exits:
             if exit_ is None or not exit_.price:
                 continue
-            if size is None or size <= 0 or size > abs(holding.quantity):
-                raise invalid("TP/SL size must be above zero and no more than the position")
+            if size is None or not 0 < size <= abs(holding.quantity) or size % market.listing.instrument.step:
+                raise invalid("tpSize and slSize must be whole steps, above zero and no more than the position")
             child = self._exit(uid, wanted.instrument, wanted.position_idx, -side, kind, exit_, size, now)
             child.trigger = Trigger(
                 exit_.price, rising=(kind == "PartialTakeProfit") is (side is Side.BUY), by=exit_.by
@@ -240,6 +256,8 @@ class Triggers:
         if not made:
             raise not_modified()
         if len(made) == 2:
+            if made[0].quantity != made[1].quantity:
+                raise invalid("tpSize and slSize must be equal")
             made[0].sibling, made[1].sibling = made[1].order_id, made[0].order_id
         for child in made:
             self._keep(child)
@@ -275,16 +293,12 @@ class Triggers:
         self, uid: str, holding: Holding, wanted: TradingStop, side: Side, market: Market, now: int
     ) -> bool:
         standing = self._clearing.accounts[uid].open_orders.get(holding.trailing)
+        if _is_as(standing, wanted):
+            return False
         if standing is not None:
-            if (standing.trailing, standing.active_price) == (wanted.trailing, wanted.active_price):
-                return False
             self.withdraw(standing, market, now)
         if not wanted.trailing:
             return standing is not None
-        if wanted.active_price is not None and market.last is not None:
-            gains = (wanted.active_price - market.last) * side
-            if gains <= 0:
-                raise invalid("activePrice must lie beyond the last price, the way the position gains")
         made = self._exit(
             uid, wanted.instrument, wanted.position_idx, -side, "TrailingStop", Exit(ZERO), abs(holding.quantity), now
         )
@@ -327,21 +341,42 @@ class Triggers:
         self.wait(order)
 
 
-def check_exits(side: Side, take: Exit | None, stop: Exit | None, base: Decimal | None) -> None:
-    """Refuse exits on the wrong side of a price.
+def check_exits(market: Market, side: Side, take: Exit | None, stop: Exit | None, base: Decimal | None) -> None:
+    """Refuse exits on the wrong side of a price, or off the tick.
 
     Raises:
-        Refused: a take-profit that would lose, or a stop-loss that would gain.
+        Refused: a take-profit that would lose, a stop-loss that would gain, or a price between two ticks.
     """
+    tick = market.listing.instrument.tick
     word = "Buy" if side is Side.BUY else "Sell"
     for exit_, name, sign in ((take, "TakeProfit", 1), (stop, "StopLoss", -1)):
-        if exit_ is None or not exit_.price or base is None:
+        if exit_ is None or not exit_.price:
             continue
-        if (exit_.price - base) * side * sign <= 0:
+        if exit_.price % tick or (exit_.limit is not None and exit_.limit % tick):
+            raise invalid(f"{name}: its prices move in {tick:f}")
+        if base is not None and (exit_.price - base) * side * sign <= 0:
             higher = "higher" if (side * sign) > 0 else "lower"
             raise Refused(
                 10001, f"{name}:{exit_.price:f} set for {word} position should be {higher} than base_price:{base:f}"
             )
+
+
+def _is_as(trails: Order | None, wanted: TradingStop) -> bool:
+    """Whether a trailing stop stands as it is wanted."""
+    return trails is not None and (trails.trailing, trails.active_price) == (wanted.trailing, wanted.active_price)
+
+
+def _check_trailing(market: Market, side: Side, wanted: TradingStop) -> None:
+    """Refuse a trailing stop between two ticks, or one that would be active from a price already passed."""
+    if not wanted.trailing:
+        return
+    tick = market.listing.instrument.tick
+    if wanted.trailing % tick or (wanted.active_price is not None and wanted.active_price % tick):
+        raise invalid(f"trailingStop and activePrice move in {tick:f}")
+    if wanted.active_price is None or market.last is None:
+        return
+    if (wanted.active_price - market.last) * side <= 0:
+        raise invalid("activePrice must lie beyond the last price, the way the position gains")
 
 
 def _limit_of(order: Order) -> Decimal | None:

@@ -157,6 +157,8 @@ def test_spot_fees_are_taken_in_the_coin_received(floor):
         (110092, {"quantity": "0.1", "price": "59000", "trigger": Trigger(D(59000), rising=True, by=TriggerBy.MARK)}),
         (110093, {"quantity": "0.1", "price": "59000", "trigger": Trigger(D(61000), rising=False, by=TriggerBy.MARK)}),
         (10001, {"quantity": "0.1", "price": "59000", "take_profit": Exit(D(58000))}),
+        (10001, {"quantity": "0.1", "price": "59000", "take_profit": Exit(D("60000.05"))}),
+        (10001, {"quantity": "0.1", "trigger": Trigger(D(65000), rising=True), "take_profit": Exit(D(64000))}),
         (170134, {"quantity": "0.1", "price": "59000.05", "name": SPOT}),
         (170137, {"quantity": "0.0000001", "price": "59000", "name": SPOT}),
         (170140, {"quantity": "0.00001", "price": "59000", "name": SPOT}),
@@ -209,6 +211,23 @@ def test_the_eleventh_conditional_order_is_refused(floor):
     with pytest.raises(Refused) as refusal:
         floor.order(ANN, BUY, "0.001", "59000", trigger=Trigger(D(61000), rising=True))
     assert refusal.value.code == 110009
+
+
+def test_exits_of_a_position_do_not_count_as_conditional_orders(floor):
+    floor.order(ANN, BUY, "0.2", take_profit=Exit(D(62000)), stop_loss=Exit(D(58000)))
+    for _ in range(10):
+        floor.order(ANN, BUY, "0.001", "59000", trigger=Trigger(D(61000), rising=True))
+    assert len(floor.exchange.accounts[ANN].open_orders) == 12
+
+
+def test_of_spot_thirty_conditional_and_thirty_exit_orders_may_wait(floor):
+    for kind in (OrderFilter.STOP, OrderFilter.TPSL):
+        more = {"name": SPOT, "trigger": Trigger(D(59000), rising=False), "order_filter": kind}
+        for _ in range(30):
+            floor.order(ANN, SELL, "0.001", **more)
+        with pytest.raises(Refused) as refusal:
+            floor.order(ANN, SELL, "0.001", **more)
+        assert refusal.value.code == 170810
 
 
 @pytest.mark.parametrize(("status", "code"), [("ReduceOnly", 110023), ("Settling", 110063)])
@@ -461,6 +480,55 @@ def test_a_full_exit_follows_the_size_of_the_position(floor):
     assert stop.filled == D("0.5")
 
 
+def test_exits_go_when_the_position_turns_over(floor):
+    floor.order(ANN, BUY, "0.1", take_profit=Exit(D(61000)), stop_loss=Exit(D(59000)))
+    exits = list(floor.exchange.accounts[ANN].open_orders.values())
+    floor.order(ANN, SELL, "0.3", take_profit=Exit(D(59500)))
+    assert [(order.status, order.cancel_type) for order in exits] == [(Status.DEACTIVATED, "CancelByTpSlTsClear")] * 2
+    (left,) = floor.exchange.accounts[ANN].open_orders.values()
+    assert (left.side, left.quantity, left.trigger.price) == (BUY, D("0.2"), D(59500))
+    holding = floor.exchange.accounts[ANN].holding(PERP, 0)
+    assert (holding.take_profit, holding.stop_loss) == (left.order_id, "")
+
+
+@pytest.mark.parametrize("mode", TpslMode)
+def test_an_order_that_only_closed_leaves_no_exits(floor, mode):
+    floor.order(ANN, BUY, "0.3")
+    floor.order(ANN, SELL, "0.1", tpsl_mode=mode, take_profit=Exit(D(59000)))
+    assert not floor.exchange.accounts[ANN].open_orders
+
+
+def test_of_a_pair_that_is_due_at_once_the_first_cancels_the_other_for_good(floor):
+    floor.order(ANN, BUY, "0.2")
+    wanted = TradingStop(
+        instrument=PERP,
+        position_idx=0,
+        mode=TpslMode.PARTIAL,
+        take_profit=Exit(D(60500), TriggerBy.LAST),
+        stop_loss=Exit(D(59500), TriggerBy.MARK),
+        take_size=D("0.1"),
+        stop_size=D("0.1"),
+    )
+    floor.exchange.trading_stop(ANN, wanted, floor.now)
+    market = floor.exchange.markets[PERP]
+    market.pricing.shock, market.last = -0.02, D(60500)
+    floor.exchange.drain()
+    floor.pass_time(0)
+    told = {event.order.stop_order_type: event.order.status for event in floor.heard(OrderChanged)}
+    assert told == {"PartialTakeProfit": Status.FILLED, "PartialStopLoss": Status.DEACTIVATED}
+
+
+def test_partial_exits_grow_with_the_fills_of_their_order(floor):
+    floor.quote(PERP, SELL, "60002", "5")
+    floor.order(ANN, BUY, "1", "59000", tpsl_mode=TpslMode.PARTIAL, stop_loss=Exit(D(58000)))
+    floor.quote(PERP, BUY, "59999", "0")
+    floor.others_take(PERP, SELL, "0.3")
+    (stop,) = [order for order in floor.exchange.accounts[ANN].open_orders.values() if order.trigger]
+    assert stop.quantity == D("0.3")
+    floor.others_take(PERP, SELL, "0.7")
+    assert (stop.quantity, stop.stop_order_type) == (D(1), "PartialStopLoss")
+
+
 def test_partial_exits_have_sizes_of_their_own(floor):
     floor.order(ANN, BUY, "0.5")
     floor.exchange.trading_stop(
@@ -479,6 +547,36 @@ def test_partial_exits_have_sizes_of_their_own(floor):
     floor.worth("61000")
     assert floor.held(ANN) == D("0.3")
     assert not floor.exchange.accounts[ANN].open_orders
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"take_profit": Exit(D("61000.05"))},
+        {"take_profit": Exit(D(62000)), "trailing": D("500.05")},
+        {"take_profit": Exit(D(62000)), "trailing": D(500), "active_price": D(59000)},
+        {"stop_loss": Exit(D(59500)), "stop_size": D("0.1005"), "mode": TpslMode.PARTIAL},
+        {"stop_loss": Exit(D(59500)), "stop_size": D("0.6"), "mode": TpslMode.PARTIAL},
+        {
+            "take_profit": Exit(D(62000)),
+            "stop_loss": Exit(D(59500)),
+            "take_size": D("0.1"),
+            "stop_size": D("0.2"),
+            "mode": TpslMode.PARTIAL,
+        },
+    ],
+    ids=["off the tick", "trails off the tick", "active already", "off the step", "too much", "sizes differ"],
+)
+def test_a_trading_stop_that_cannot_be_leaves_the_exits_as_they_were(floor, changes):
+    floor.order(ANN, BUY, "0.5")
+    common = {"instrument": PERP, "position_idx": 0, "mode": TpslMode.FULL}
+    standing = TradingStop(**common, take_profit=Exit(D(61000)), trailing=D(400))
+    floor.exchange.trading_stop(ANN, standing, floor.now)
+    floor.exchange.drain()
+    with pytest.raises(Refused) as refusal:
+        floor.exchange.trading_stop(ANN, TradingStop(**common | changes), floor.now)
+    assert refusal.value.code == 10001
+    assert floor.exchange.drain() == []
 
 
 def test_a_trading_stop_is_set_moved_and_removed(floor):
@@ -541,6 +639,13 @@ def test_exits_of_a_spot_buy_sell_what_it_has_received(floor):
     assert {order.status for order in exits} == {Status.FILLED, Status.DEACTIVATED}
 
 
+def test_a_spot_order_that_takes_several_levels_leaves_one_pair_of_exits():
+    floor = Floor(balances={"USDT": D(1_000_000)})
+    floor.quote(SPOT, SELL, "60002", "5")
+    floor.order(ANN, BUY, "11", "60002", name=SPOT, take_profit=Exit(D(61000)), stop_loss=Exit(D(59000)))
+    assert [order.quantity for order in floor.exchange.accounts[ANN].open_orders.values()] == [D("10.989")] * 2
+
+
 def test_a_spot_exit_order_sets_its_coins_aside_and_a_conditional_one_does_not(floor):
     floor.order(ANN, SELL, "0.4", name=SPOT, trigger=Trigger(D(59000), rising=False), order_filter=OrderFilter.STOP)
     assert floor.exchange.accounts[ANN].free("BTC") == 1
@@ -572,6 +677,16 @@ def test_in_hedge_mode_both_sides_are_held_and_closed_by_index(floor):
     assert (floor.held(ANN, index=1), floor.held(ANN, index=2)) == (0, D("-0.2"))
     with pytest.raises(Refused):
         floor.order(ANN, BUY, "0.1")
+
+
+def test_in_hedge_mode_the_closing_side_only_reduces(floor):
+    floor.exchange.switch_mode(ANN, [PERP], 3, floor.now)
+    floor.order(ANN, BUY, "0.3", position_idx=1)
+    floor.exchange.markets[PERP].status = "ReduceOnly"
+    with pytest.raises(Refused) as refusal:
+        floor.order(ANN, BUY, "0.1", position_idx=1)
+    assert refusal.value.code == 110023
+    assert floor.order(ANN, SELL, "0.3", position_idx=1).status is Status.FILLED
 
 
 @pytest.mark.parametrize(
