@@ -303,6 +303,7 @@ class Triggers:
             uid, wanted.instrument, wanted.position_idx, -side, "TrailingStop", Exit(ZERO), abs(holding.quantity), now
         )
         made.whole, made.trailing, made.active_price = True, wanted.trailing, wanted.active_price
+        made.tpsl_mode = TpslMode.FULL
         holding.trailing = made.order_id
         self._keep(made)
         self._follow(made, market)

@@ -24,6 +24,7 @@ class TestOrders:
         assert stop["stopOrderType"] == "TrailingStop"
         assert stop["orderStatus"] == "Untriggered"
         assert (stop["triggerDirection"], stop["triggerBy"]) == (direction, "LastPrice")
+        assert stop["tpslMode"] == "Full", "it closes the position whole"
 
 
 class TestTickers:
