@@ -230,21 +230,23 @@ def wallet(
 
 
 def order_initial(account: TradingAccount, listing: Listing, sides: Mapping[Side, Decimal], mark: Decimal) -> Decimal:
-    """Margin of the open orders of one instrument: of the side that would leave the larger position.
+    """Margin of the open orders of one instrument: what they would add to that of the position, by the tier it would be in.
 
-    In hedge mode the sides do not offset: each index bears its own.
+    One way only the side counts that would add more; in hedge mode each index bears its own.
     """
     bought, sold = sides[Side.BUY], sides[Side.SELL]
     if not bought and not sold:
         return ZERO
-    set_to, taker = account.leverage(listing.id), account.rates.linear_taker
+    set_to, taker, instrument = account.leverage(listing.id), account.rates.linear_taker, listing.instrument
+
+    def added(held: Decimal, signed: Decimal, leverage: Decimal) -> Decimal:
+        before, after = abs(held), abs(held + signed)
+        if after <= before:
+            return ZERO
+        return initial(instrument, after, leverage, taker) - initial(instrument, before, leverage, taker)
+
     if account.mode(listing.id) == HEDGE:
-        return initial(listing.instrument, bought, set_to.buy, taker) + initial(
-            listing.instrument, sold, set_to.sell, taker
-        )
+        long, short = account.quantity(listing.id, 1) * mark, account.quantity(listing.id, 2) * mark
+        return added(long, bought, set_to.buy) + added(short, -sold, set_to.sell)
     held = account.quantity(listing.id, 0) * mark
-    up = max(ZERO, abs(held + bought) - abs(held))
-    down = max(ZERO, abs(held - sold) - abs(held))
-    return max(
-        initial(listing.instrument, up, set_to.buy, taker), initial(listing.instrument, down, set_to.sell, taker)
-    )
+    return max(added(held, bought, set_to.buy), added(held, -sold, set_to.sell))

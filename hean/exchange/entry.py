@@ -188,6 +188,16 @@ class Entry:
             if active >= MOST_ACTIVE:
                 raise Refused(170810 if spot else 110020, "Not allowed to have more than 500 active orders.")
 
+    def check_fired(self, order: Order, market: Market) -> None:
+        """Check what could not be known of a conditional order before its price came.
+
+        Raises:
+            Refused: it may not enter the book.
+        """
+        self._open_for(market, order.only_reduces)
+        if order.kind is OrderType.LIMIT and order.price is not None:
+            self._band(market, order.side, order.price)
+
     def recheck(self, wanted: Order, market: Market, *, moved: bool) -> None:
         """Check an order as it would be after an amendment.
 
@@ -223,12 +233,12 @@ class Entry:
             return
         if order.only_reduces:
             return
-        reserved, asked = order.reserved, left * price
+        reserved = order.reserved
         before = self._clearing.wallet(account)
         account.reserve(order, market.listing, left, price)
         after = self._clearing.wallet(account)
         held = account.quantity(order.instrument, order.position_idx) * order.side
-        grown = asked + max(ZERO, held) * self._clearing.mark(order.instrument)
+        grown = account.reserved[order.instrument][order.side] + held * self._clearing.mark(order.instrument)
         tier = tier_of(market.listing.instrument, grown)
         if grown > tier.up_to:
             self._give_back(account, market, order, reserved)
@@ -246,9 +256,9 @@ class Entry:
         account.reserve(order, market.listing, left, price)
         short = account.free(coin) < 0
         if not short and order.side is Side.BUY and any(True for _ in account.positions()):
-            # Money turned into a coin carries less margin: what positions need must still be there.
-            haircut = HAIRCUTS.get(instrument.base, Decimal(1))
-            short = self._clearing.wallet(account).available < order.reserved * haircut
+            # Money turned into a coin carries less margin: what positions need must still be there once all has been bought.
+            haircut = HAIRCUTS.get(instrument.base, ZERO)
+            short = self._clearing.wallet(account).available < account.locked[coin] * haircut
         if short:
             self._give_back(account, market, order, reserved)
             raise no_balance()

@@ -10,9 +10,10 @@ order and taken by `drain`. The parts:
     liquidation  what happens when the money is gone
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from operator import itemgetter
 
 from msgspec.structs import replace
 
@@ -41,11 +42,10 @@ from hean.exchange.words import (
     TradingStop,
     Which,
 )
+from hean.execution.margin import tier_of
 from hean.messages import Side
 
 __all__ = ["HOUSE", "Exchange", "Records"]
-
-_WAITING = frozenset({OrderFilter.STOP, OrderFilter.TPSL})
 
 
 class Exchange:
@@ -69,7 +69,7 @@ class Exchange:
         self._triggers = Triggers(self._clearing, self._matching)
         self._entry = Entry(self._clearing, self._triggers)
         self._liquidation = Liquidation(self._clearing, self._matching)
-        self._late: deque[tuple[int, Order]] = deque()
+        self._late: list[tuple[int, Order]] = []
 
     @property
     def accounts(self) -> dict[str, TradingAccount]:
@@ -179,7 +179,7 @@ class Exchange:
     def _admit(self, order: Order, market: Market, now: int) -> None:
         """Let an order meet the book: at once, or late where a drill holds it up."""
         if self.entry_delay_ns:
-            self._late.append((now + self.entry_delay_ns, order))
+            insort(self._late, (now + self.entry_delay_ns, order), key=itemgetter(0))
             self._clearing.say(order)
         else:
             self._matching.enter(order, market, now)
@@ -251,8 +251,7 @@ class Exchange:
         wanted = set(instruments)
         canceled = []
         for order in list(self.accounts[uid].open_orders.values()):
-            waits = order.status is Status.UNTRIGGERED
-            if order.instrument not in wanted or (order_filter is not None and waits is not (order_filter in _WAITING)):
+            if order.instrument not in wanted or not (order_filter is None or self._is_of(order, order_filter)):
                 continue
             if stop_order_type and order.stop_order_type != stop_order_type:
                 continue
@@ -262,6 +261,14 @@ class Exchange:
         self._look_after(now)
         return canceled
 
+    def _is_of(self, order: Order, order_filter: OrderFilter) -> bool:
+        """Whether a filter means an order. Spot knows two kinds that wait, derivatives one."""
+        if order.status is not Status.UNTRIGGERED:
+            return order_filter is OrderFilter.ORDER
+        if self.markets[order.instrument].listing.is_spot:
+            return order_filter is order.order_filter
+        return order_filter is not OrderFilter.ORDER
+
     def amend(self, uid: str, amendment: Amendment, now: int) -> Order:
         """Change an open order: a new price or a larger quantity goes to the back of the queue, a smaller one keeps its place."""
         market = self._market(amendment.which.instrument)
@@ -269,7 +276,8 @@ class Exchange:
         wanted = self._amended(order, market, amendment)
         account = self.accounts[uid]
         waits = order.status is Status.UNTRIGGERED
-        if not waits:
+        changed = wanted.price != order.price or wanted.left != order.left
+        if changed and (not waits or order.reserved):
             asked = self._entry.price_asked(wanted, market)
             self._entry.afford(account, market, order, wanted.left, asked)
         moved = wanted.price != order.price or wanted.left > order.left
@@ -327,13 +335,11 @@ class Exchange:
 
     def set_leverage(self, uid: str, instrument: str, buy: Decimal, sell: Decimal, now: int) -> None:
         account, market = self.accounts[uid], self._market(instrument)
-        rules = market.listing.instrument
+        most = self._most_leverage(account, market)
         if buy != sell:
             raise invalid("buyLeverage and sellLeverage must be equal in cross margin")
-        if not 1 <= buy <= rules.max_leverage:
-            raise Refused(
-                110013, f"cannot set leverage [{buy:f}] gt maxLeverage [{rules.max_leverage:f}] by risk limit"
-            )
+        if not 1 <= buy <= most:
+            raise Refused(110013, f"cannot set leverage [{buy:f}] gt maxLeverage [{most:f}] by risk limit")
         before = account.leverage(instrument)
         if (before.buy, before.sell) == (buy, sell):
             raise Refused(110043, "leverage not modified")
@@ -348,6 +354,13 @@ class Exchange:
         account.ts_updated = now
         self._clearing.events.append(AccountChanged(uid))
         self._clearing.events += [PositionChanged(uid, instrument, index) for index in account.indices(instrument)]
+
+    def _most_leverage(self, account: TradingAccount, market: Market) -> Decimal:
+        """What the risk tier of the larger position held allows."""
+        name, rules = market.listing.id, market.listing.instrument
+        largest = max(abs(account.quantity(name, index)) for index in account.indices(name))
+        rate = tier_of(rules, largest * self._clearing.mark(name)).initial_rate
+        return min(rules.max_leverage, 1 / rate) if largest else rules.max_leverage
 
     def switch_mode(self, uid: str, instruments: Iterable[str], mode: int, now: int) -> None:
         """Set one-way (0) or hedge (3) mode; refused with an open position or order in any of the instruments."""
@@ -401,7 +414,7 @@ class Exchange:
     def tick(self, now: int) -> None:
         """Let time pass: prices are looked at, triggers fire, funding settles, margins are called."""
         while self._late and self._late[0][0] <= now:
-            _, order = self._late.popleft()
+            _, order = self._late.pop(0)
             if order.status.is_open:
                 self._matching.enter(order, self.markets[order.instrument], now)
         for market in self.markets.values():
@@ -470,6 +483,7 @@ class Exchange:
             return
         account = self.accounts[order.uid]
         try:
+            self._entry.check_fired(order, market)
             if order.kind is OrderType.MARKET:
                 order.price = self._entry.protected(order, market)
             self._entry.afford(account, market, order, order.left, self._entry.price_asked(order, market))
@@ -525,7 +539,7 @@ class Exchange:
                 self._triggers.restore(order)
             elif not order.place:
                 # It had not met the book yet.
-                self._late.append((order.ts_created, order))
+                self._late.append((0, order))
             else:
                 self._matching.restore(order, market)
         self._clearing.restore_closing()

@@ -115,6 +115,39 @@ def test_a_leverage_that_cannot_be_is_refused(floor, code, buy, sell):
     assert floor.exchange.accounts[ANN].leverage(PERP).buy == 10
 
 
+def test_leverage_is_bounded_by_the_tier_of_the_position(floor):
+    floor.exchange.set_leverage(ANN, PERP, D(40), D(40), floor.now)
+    floor.quote(PERP, SELL, "60002", "500")
+    floor.order(ANN, BUY, "40")  # 2.4 million: in the third tier, of 50 times
+    with pytest.raises(Refused) as refusal:
+        floor.exchange.set_leverage(ANN, PERP, D(51), D(51), floor.now)
+    assert refusal.value.code == 110013
+    floor.exchange.set_leverage(ANN, PERP, D(50), D(50), floor.now)
+
+
+def test_an_order_asks_for_the_margin_of_the_tier_it_would_lead_into():
+    floor = Floor(balances={"USDT": D(60_000)})
+    floor.exchange.set_leverage(ANN, PERP, D(100), D(100), floor.now)
+    floor.quote(PERP, SELL, "60001", "500")
+    floor.order(ANN, BUY, "33")
+    with pytest.raises(Refused) as refusal:
+        floor.order(ANN, BUY, "33")
+    assert refusal.value.code == 110007
+    floor.order(ANN, BUY, "0.1")
+    assert floor.exchange.wallet(ANN).available > 0
+
+
+def test_the_largest_position_counts_the_orders_that_would_lead_to_it():
+    floor = Floor(balances={"USDT": D(10) ** 12})
+    each = D(1000)  # a billion is 16 666 of them
+    for _ in range(16):
+        floor.order(ANN, BUY, each, "60000")
+    with pytest.raises(Refused) as refusal:
+        floor.order(ANN, BUY, each, "60000")
+    assert refusal.value.code == 110090
+    floor.order(ANN, SELL, each, "60500")
+
+
 def test_leverage_cannot_be_lowered_below_what_the_margin_bears(floor):
     floor.order(ANN, BUY, "9")
     with pytest.raises(Refused):
@@ -144,6 +177,18 @@ def test_money_that_positions_need_cannot_be_spent_on_coins():
     with pytest.raises(Refused) as refusal:
         floor.order(ANN, BUY, "1.1", "59999", name=SPOT)
     assert refusal.value.code == 170131
+
+
+def test_several_orders_for_coins_together_leave_what_positions_need():
+    floor = Floor(balances={"USDT": D(70_000)})
+    floor.order(ANN, BUY, "11.4", "59999")
+    floor.others_take(PERP, SELL, "20")
+    floor.order(ANN, BUY, "0.3", "59999", name=SPOT)
+    with pytest.raises(Refused) as refusal:
+        floor.order(ANN, BUY, "0.3", "59999", name=SPOT)
+    assert refusal.value.code == 170131
+    floor.others_take(SPOT, SELL, "20")
+    assert floor.exchange.wallet(ANN).available > 0
 
 
 # --- liquidation ----------------------------------------------------------------------------------

@@ -312,6 +312,16 @@ def test_an_amendment_that_cannot_be_leaves_the_order_as_it_was(floor, code, cha
     assert floor.exchange.wallet(ANN) == wallet
 
 
+def test_an_amendment_of_exits_alone_ties_up_nothing(floor):
+    floor.quote(PERP, BUY, "59999", "0")
+    order = floor.order(ANN, SELL, "1", "59900")
+    floor.exchange.markets[PERP].external_index = 60_500.0
+    floor.pass_time(400)
+    which = Which(instrument=PERP, order_id=order.order_id)
+    floor.exchange.amend(ANN, Amendment(which=which, take_profit=Exit(D(59000))), floor.now)
+    assert (order.reserved, order.take_profit) == (D(59900), Exit(D(59000)))
+
+
 def test_cancel_all_takes_active_and_conditional_orders_or_one_kind(floor):
     floor.order(ANN, BUY, "0.1", "59000")
     floor.order(ANN, BUY, "0.1", "59000", trigger=Trigger(D(61000), rising=True))
@@ -346,6 +356,30 @@ def test_an_order_held_up_meets_the_book_later_or_can_be_canceled_before(floor):
     floor.pass_time(2)
     assert late.status is Status.FILLED
     assert (never.status, never.filled) == (Status.CANCELLED, 0)
+
+
+def test_an_order_that_is_held_up_less_overtakes_one_held_up_more(floor):
+    floor.exchange.entry_delay_ns = 60_000_000_000
+    slow = floor.order(ANN, BUY, "0.1", "60001")
+    floor.exchange.entry_delay_ns = 1_000_000_000
+    fast = floor.order(ANN, BUY, "0.1", "60001")
+    floor.pass_time(2)
+    assert (slow.filled, fast.filled) == (0, D("0.1"))
+    floor.pass_time(60)
+    assert slow.filled == D("0.1")
+
+
+def test_an_order_that_was_held_up_meets_the_book_after_a_restart():
+    before = Floor()
+    before.exchange.entry_delay_ns = 1_000_000_000
+    order = before.order(ANN, BUY, "1000", name=SPOT, in_quote=True)
+    after = Floor()
+    stopped = before.exchange
+    after.exchange.restore(stopped.accounts, stopped.records, stopped.fees, stopped.issued)
+    assert order.status is Status.NEW
+    after.pass_time(0)
+    assert order.status is Status.FILLED
+    assert order.value <= 1000
 
 
 # --- self-match -----------------------------------------------------------------------------------
@@ -449,6 +483,18 @@ def test_a_conditional_order_waits_without_margin_and_then_trades(floor):
 
 def test_a_conditional_order_that_cannot_be_paid_when_it_fires_is_canceled(floor):
     order = floor.order(ANN, BUY, "100", "61000", trigger=Trigger(D(61000), rising=True, by=TriggerBy.MARK))
+    floor.worth("61000")
+    assert (order.status, order.filled) == (Status.CANCELLED, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "status"),
+    [("70000", "Trading"), ("61000", "ReduceOnly")],
+    ids=["out of the band", "a symbol that closes"],
+)
+def test_what_was_not_known_of_a_conditional_order_is_checked_when_it_fires(floor, limit, status):
+    order = floor.order(ANN, BUY, "0.1", limit, trigger=Trigger(D(61000), rising=True, by=TriggerBy.MARK))
+    floor.exchange.markets[PERP].status = status
     floor.worth("61000")
     assert (order.status, order.filled) == (Status.CANCELLED, 0)
 
@@ -653,8 +699,25 @@ def test_a_spot_exit_order_sets_its_coins_aside_and_a_conditional_one_does_not(f
         ANN, SELL, "0.4", name=SPOT, trigger=Trigger(D(59000), rising=False), order_filter=OrderFilter.TPSL
     )
     assert floor.exchange.accounts[ANN].free("BTC") == D("0.6")
-    floor.exchange.cancel(ANN, Which(instrument=SPOT, order_id=order.order_id), floor.now)
+    which = Which(instrument=SPOT, order_id=order.order_id)
+    floor.exchange.amend(ANN, Amendment(which=which, quantity=D("0.9")), floor.now)
+    assert floor.exchange.accounts[ANN].free("BTC") == D("0.1")
+    with pytest.raises(Refused) as refusal:
+        floor.exchange.amend(ANN, Amendment(which=which, quantity=D("1.1")), floor.now)
+    assert refusal.value.code == 170131
+    assert order.quantity == D("0.9")
+    floor.exchange.cancel(ANN, which, floor.now)
     assert floor.exchange.accounts[ANN].free("BTC") == 1
+
+
+def test_of_spot_a_filter_means_one_kind_of_what_waits(floor):
+    kinds = (OrderFilter.STOP, OrderFilter.TPSL, OrderFilter.ORDER)
+    for kind in kinds:
+        trigger = Trigger(D(59000), rising=False) if kind is not OrderFilter.ORDER else None
+        floor.order(ANN, SELL, "0.1", "60200", name=SPOT, trigger=trigger, order_filter=kind)
+    for kind in kinds:
+        (canceled,) = floor.exchange.cancel_all(ANN, [SPOT], floor.now, order_filter=kind)
+        assert canceled.order_filter is kind
 
 
 def test_before_there_is_a_price_a_market_order_is_refused():
