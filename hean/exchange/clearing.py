@@ -167,7 +167,7 @@ class Clearing:
                 closed = min(abs(held), quantity)
             entry = holding.entry
             realised = holding.position.trade(quantity * order.side, price)
-            self._settle_position(account, holding, held, realised - paid, now)
+            self._settle_position(account, holding, held, realised, paid, now)
             holding.seq = market.seq
             balance = account.credit(coin, realised - paid)
             account.realised[coin] = account.realised.get(coin, ZERO) + realised - paid
@@ -278,16 +278,19 @@ class Clearing:
             )
 
     def _settle_position(
-        self, account: TradingAccount, holding: Holding, held: Decimal, realised: Decimal, now: int
+        self, account: TradingAccount, holding: Holding, held: Decimal, realised: Decimal, paid: Decimal, now: int
     ) -> None:
+        """Add what a fill has realised and cost to a position that was `held` before it."""
         after = holding.quantity
-        holding.realised += realised
+        holding.realised += realised - paid
         holding.ts_updated = account.ts_updated = now
-        if held == 0 or (after != 0 and (held > 0) != (after > 0)):
-            holding.running = ZERO
-            holding.ts_opened = now
-            holding.ts_created = holding.ts_created or now
-        holding.running += realised
+        if held * after > 0 or after == 0:
+            holding.running += realised - paid
+            return
+        # It begins here. Of a fill that turned it over, the profit belongs to the one before, and the fee in part.
+        holding.running = -paid if held == 0 else -(paid * after / (after - held)).quantize(PICO)
+        holding.ts_opened = now
+        holding.ts_created = holding.ts_created or now
 
     def _close(
         self,
@@ -302,7 +305,7 @@ class Clearing:
         close_fee: Decimal,
         now: int,
     ) -> None:
-        """Add a closing fill to its order's record; an order that was already followed by another's close begins a new one."""
+        """Add a closing fill to its order's record; the first begins it."""
         record = self._closing.get(order.order_id)
         if record is None:
             record = ClosedPnl(

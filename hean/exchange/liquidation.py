@@ -64,12 +64,14 @@ class Liquidation:
         clearing = self._clearing
         wallet = clearing.wallet(account)
         value = sum((abs(held.quantity) * clearing.mark(name) for name, _, held in account.positions()), ZERO)
-        move = bankruptcy_move(float(wallet.margin), float(value), float(account.rates.linear_taker))
+        taker = float(account.rates.linear_taker)
+        move = bankruptcy_move(float(wallet.margin), float(value), taker)
         mark = float(clearing.mark(market.listing.id))
         instrument = market.listing.instrument
+        # The fee is taken at that price, not at the mark.
         if holding.quantity > 0:
-            return max(instrument.tick, instrument.price_up(mark * (1 - move)))
-        return instrument.price_down(mark * (1 + move))
+            return max(instrument.tick, instrument.price_up(mark * (1 - move / (1 - taker))))
+        return max(instrument.tick, instrument.price_down(mark * (1 + move / (1 + taker))))
 
     def _order(
         self,
@@ -122,19 +124,19 @@ class Liquidation:
         self._matching.take_over(order, market, price, now, ExecType.DELEVERAGING)
 
     def estimate(self, account: TradingAccount, market: Market, holding: Holding) -> Decimal | None:
-        """The mark at which the account would be liquidated if only this market moved; None where no price would do it."""
+        """The mark at which the account would be liquidated if only this market moved against the position; None where none would do it."""
         instrument = market.listing.instrument
-        wallet = self._clearing.wallet(account)
         mark = self._clearing.mark(instrument.id)
-        held = holding.quantity
-        if not held or not mark:
+        if not holding.quantity or not mark:
             return None
-        value = abs(held) * mark
-        rate = tier_of(instrument, value).maintenance_rate + account.rates.linear_taker
-        # margin + held x move = maintenance + |held| x rate x move
-        slope = held - abs(held) * rate
-        if not slope:
+        # margin + held x move = maintenance + |held| x rate x move; in hedge mode both legs move.
+        slope = ZERO
+        for one in account.holdings[instrument.id].values():
+            rate = tier_of(instrument, abs(one.quantity) * mark).maintenance_rate + account.rates.linear_taker
+            slope += one.quantity - abs(one.quantity) * rate
+        if slope * holding.quantity <= 0:
             return None
+        wallet = self._clearing.wallet(account)
         price = mark - (wallet.margin - wallet.maintenance) / slope
         if price <= 0 or price >= _FARTHEST * mark:
             return None

@@ -60,6 +60,16 @@ def test_a_flip_starts_at_the_price_of_the_fill(floor):
     assert (holding.quantity, holding.entry) == (D("-0.2"), D(59999))
 
 
+def test_a_position_that_turned_over_has_realised_no_more_than_the_fee_of_its_own_part(floor):
+    floor.order(ANN, BUY, "0.1")
+    floor.worth("61000")
+    floor.order(ANN, SELL, "0.3")
+    holding = floor.exchange.accounts[ANN].holding(PERP, 0)
+    assert holding.running == -D("0.2") * 60999 * D("0.00055")
+    all_there_was = D("0.1") * (60999 - 60001) - (D("0.3") * 60999 + D("0.1") * 60001) * D("0.00055")
+    assert holding.realised == floor.balance(ANN) - 100_000 == all_there_was
+
+
 def test_every_line_of_the_log_adds_up_and_ends_at_the_balance(floor):
     floor.order(ANN, BUY, "0.1")
     floor.order(ANN, SELL, "0.1", name=SPOT)
@@ -227,8 +237,39 @@ def test_a_fall_beyond_bankruptcy_is_borne_by_the_venue():
     floor.worth("70000")
     floor.pass_time(400)
     assert floor.held(ANN) == 0
-    # The fee of closing is taken at the mark, where it is a little more than at the bankruptcy price.
-    assert 0 <= floor.balance(ANN) < 10
+    assert 0 <= floor.balance(ANN) <= 2 * D("0.1")  # the price of a tick
+    floor.adds_up()
+
+
+@pytest.mark.parametrize("side", Side)
+def test_an_account_is_left_with_nothing_and_owes_nothing_where_the_market_takes_nothing(side):
+    floor = Floor(balances={"USDT": D(5_000)})
+    floor.exchange.set_leverage(ANN, PERP, D(50), D(50), floor.now)
+    floor.order(ANN, side, "2")
+    for step in range(500):
+        floor.worth(str(60_000 - side * 10 * step), spread="900")
+        floor.pass_time(400)
+        if not floor.held(ANN):
+            break
+    assert 0 <= floor.balance(ANN) <= 2 * D("0.1")  # the price of a tick
+    floor.adds_up()
+
+
+def test_of_a_hedge_the_larger_leg_alone_has_a_price_of_liquidation():
+    floor = Floor(balances={"USDT": D(5_000)})
+    floor.exchange.switch_mode(ANN, [PERP], 3, floor.now)
+    floor.exchange.set_leverage(ANN, PERP, D(50), D(50), floor.now)
+    floor.order(ANN, SELL, "2", position_idx=2)
+    floor.order(ANN, BUY, "1", position_idx=1)
+    assert floor.exchange.liquidation_price(ANN, PERP, 1) is None
+    estimate = floor.exchange.liquidation_price(ANN, PERP, 2)
+    for price in range(60_050, 70_000, 50):
+        floor.worth(str(price))
+        floor.pass_time(400)
+        if not floor.held(ANN, index=2):
+            break
+    assert abs(estimate - price) <= 50
+    assert floor.exchange.wallet(ANN).equity >= 0
     floor.adds_up()
 
 
