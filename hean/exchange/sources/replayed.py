@@ -233,9 +233,11 @@ class Replayed:
 
         return worth
 
-    def _days(self, kind: str, instrument: str) -> Iterator[pl.DataFrame]:
-        """The rows of a series from where the exchange begins: read by the day, given in pieces that do not cut an instant."""
-        since = self._tape(self._begin)
+    def _days(self, kind: str, instrument: str, *, before: int = 0) -> Iterator[pl.DataFrame]:
+        """The rows of a series from where the exchange begins, or so long before: read by the day, given in pieces that do not
+        cut an instant.
+        """
+        since = self._tape(self._begin) - before
         series = self._catalog.find(kind, instrument)
         while since < self._end and series is not None:
             until = min((since // DAY + 1) * DAY, self._end)
@@ -307,6 +309,15 @@ class Replayed:
         name = track.listing.id
         ladder: Ladder | None = None
         bid = ask = 0
+        past = self._history[name].last
+        if len(past):
+            # Until the first print the book stands where the past has ended.
+            close = past[-1, 3].item()
+            ladder = self._ladder(track, close)
+            bid = max(1, round(close / track.tick))
+            ask = bid + 1
+            ladder.quote(bid, ask)
+            yield Shown(name, self._begin, True, *ladder.shown())
         for ts, side, ticks, steps in self._prints(track):
             begun = ladder is not None
             if ladder is None:
@@ -329,7 +340,8 @@ class Replayed:
         chance = np.random.default_rng([*track.listing.id.encode()])
         ladder: Ladder | None = None
         ts_shown = 0
-        for rows in self._days(track.series.kind, track.series.instrument):
+        # The candle that is running when the exchange begins started before.
+        for rows in self._days(track.series.kind, track.series.instrument, before=interval - 1):
             for ts, opened, high, low, close, volume in rows.select(
                 "ts_event", "open", "high", "low", "close", "volume"
             ).iter_rows():
@@ -338,8 +350,9 @@ class Replayed:
                     ladder = self._ladder(track, opened)
                 steps = max(1, round(volume / track.step)) if volume > 0 else 0
                 start, end = self._clock(ts), self._clock(ts + interval)
-                takers = _split_volume(chance, steps, corners, start, end)
-                for at in range(-(-start // _STEP) * _STEP, end, _STEP):
+                begin = max(start, self._begin)
+                takers = [one for one in _split_volume(chance, steps, corners, start, end) if one[0] >= begin]
+                for at in range(-(-begin // _STEP) * _STEP, end, _STEP):
                     yield from self._taken(name, ladder, takers, at)
                     reference = _along(corners, (at - start) / (end - start)) / track.tick
                     first = not ts_shown

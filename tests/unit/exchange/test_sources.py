@@ -595,6 +595,41 @@ def test_candles_of_five_minutes_are_cut_into_minutes(tmp_path):
     assert np.allclose(past.last[1:, 0], past.last[:-1, 3])
 
 
+@pytest.mark.parametrize("seconds", [0, 61, 170, 299])
+def test_within_a_candle_the_market_stands_where_its_path_is(tmp_path, seconds):
+    rows = bars(3 * 288, step=5 * MINUTE)
+    at = rows["ts_event"][288]
+    catalog = catalog_of(tmp_path, ("bar-5m", BTC, rows))
+    bybit = Bybit.open(listed(), replayed(catalog, ts_tape=at + seconds * SECOND), ts_start=NOW)
+    ((low, high),) = (
+        rows.filter(pl.col("ts_event").is_between(at - 5 * MINUTE, at))
+        .select(pl.col("low").min(), pl.col("high").max())
+        .iter_rows()
+    )
+    market = bybit.exchange.markets[BTC]
+    assert low - 1 <= float(market.best(Side.BUY)) < float(market.best(Side.SELL)) <= high + 1
+    assert market.mark is not None
+
+
+def test_before_the_first_print_the_book_stands_where_the_past_ended(tmp_path):
+    candles = bars(2 * 1440)
+    prints = pl.DataFrame(
+        {
+            "ts_event": [candles["ts_event"][-1] + HOUR, candles["ts_event"][-1] + 3 * HOUR],
+            "ts_recv": pl.Series([None, None], dtype=pl.Int64),
+            "price": [100.0, 101.0],
+            "size": [1.0, 1.0],
+            "side": pl.Series([1, -1], dtype=pl.Int8),
+            "trade_id": ["1", "2"],
+        }
+    )
+    catalog = catalog_of(tmp_path, ("bar-1m", BTC, candles), ("trade", BTC, prints))
+    source = replayed(catalog, grain="trades", ts_tape=prints["ts_event"][0] + HOUR)
+    past = source.history()[BTC].last
+    (shown,) = [move for move in source.advance(NOW) if isinstance(move, Shown)]
+    assert max(ticks for ticks, _ in shown.bids) == round(past[-1, 3] / 0.1)
+
+
 def test_a_hole_in_the_past_carries_the_close(tmp_path):
     rows = bars(3000)
     holed = pl.concat([rows[:300], rows[310:]])
