@@ -3,6 +3,7 @@
 Source: Bybit v5, *Websocket Trade Guideline*.
 """
 
+import logging
 import secrets
 from collections import deque
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.exchange.auth import ApiKey, check_time
-from actors.exchange.operations import OPERATIONS, TOO_OFTEN
+from actors.exchange.operations import OPERATIONS, TOO_OFTEN, Answer
 from actors.exchange.requests import Garbled, TradeRequest, read_trade
 from hean.exchange.refusals import Refused
 from hean.units import MILLISECOND, SECOND
@@ -20,6 +21,8 @@ from hean.units import MILLISECOND, SECOND
 if TYPE_CHECKING:
     from actors.exchange.faults import Storm
     from actors.exchange.sockets import Connection, Effect, Hub
+
+log = logging.getLogger(__name__)
 
 _SESSIONS = 50
 """Trade sockets one account may have. Unsure: the venue says that there is a limit, not which."""
@@ -92,7 +95,12 @@ class Trade:
             session, body = self._admitted(connection, request, path)
         except Refused as refused:
             return partial(connection.say, self._refusal(connection, request, refused))
-        done = OPERATIONS[request.op](server, session.key.uid, session.key, body)
+        try:
+            done = OPERATIONS[request.op](server, session.key.uid, session.key, body)
+        except Exception:
+            # A bug that one request has found must not end the session: its other requests would lose their answers.
+            log.exception("%s failed", request.op)
+            done = Answer.refused(Refused(10016, "Server error."))
         if self._hub.faults.loses(path):
             return _nothing
         told = answer(connection, request, done.ret_code, done.ret_msg) | {

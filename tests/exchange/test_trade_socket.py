@@ -238,3 +238,18 @@ def test_the_clock_of_the_venue_can_be_wrong(own_venue):
     with own_venue.client("trade") as client:
         client.ask(login(expires=now_ms() + 90_000))
         assert client.ask(limit())["retCode"] == 10002
+
+
+def test_a_bug_that_one_request_finds_ends_neither_the_session_nor_the_venue(own_venue, monkeypatch, caplog):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    with own_venue.trader() as trader:
+        monkeypatch.setattr(own_venue.server.exchange, "create", broken)
+        told = trader.ask(limit(req_id="broken"))
+        monkeypatch.undo()
+        after = trader.ask(limit(req_id="sound"))
+
+    assert (told["reqId"], told["retCode"], told["retMsg"]) == ("broken", 10016, "Server error.")
+    assert (after["reqId"], after["retCode"]) == ("sound", 0)
+    assert "order.create failed" in caplog.text
