@@ -10,6 +10,7 @@ import typer
 from actors.console import saying_errors
 
 if TYPE_CHECKING:
+    from actors.exchange.auth import ApiKey
     from actors.exchange.opening import Opened, Plan
     from actors.exchange.server import ExchangeServer, ServerOptions
 
@@ -29,6 +30,10 @@ def exchange(
         int,
         typer.Option("--accounts", min=1, max=1000, help="How many accounts there are, each with a key of its own."),
     ] = 1,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", help="TOML file of more keys: read-only, RSA, bound to addresses.", show_default=False),
+    ] = None,
     symbols: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +139,7 @@ def exchange(
             accounts=accounts,
             key=key,
             secret=secret,
+            key_file=keys,
             state=state,
         )
         token = admin_token or (secrets.token_urlsafe(16) if admin else "")
@@ -194,7 +200,7 @@ def _greet(plan: "Plan", ready: "Opened", server: "ExchangeServer") -> None:
     if server.options.token:
         lines.append(f"  levers    http://{at}/admin, with the header Authorization: Bearer {server.options.token}")
     lines += ["", f"  accounts  each begins with {funds}"]
-    lines += [f"  {key.uid}  key {key.key}  secret {key.secret}" for key in ready.keys]
+    lines += [f"  {key.uid}  {_shown(key)}" for key in ready.keys]
     lines += [
         "",
         "  With pybit:",
@@ -205,6 +211,12 @@ def _greet(plan: "Plan", ready: "Opened", server: "ExchangeServer") -> None:
     ]
     # Scripts wait for this on standard output.
     typer.echo("\n".join(lines))
+
+
+def _shown(key: "ApiKey") -> str:
+    """A key as its owner needs it. What the loopback calls secret protects nothing but play money."""
+    words = f"key {key.key}  " + (f"secret {key.secret}" if key.secret else "RSA")
+    return words + (", read only" if key.read_only else "") + (f", from {' '.join(key.ips)}" if key.ips else "")
 
 
 def _must_be_loopback(host: str) -> None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from actors.exchange.auth import ApiKey
 from actors.exchange.keeper import Keeper
+from actors.exchange.key_file import read_keys
 from actors.exchange.server import ExchangeServer, ServerOptions
 from hean.errors import ConfigError
 from hean.exchange.bybit import Bybit
@@ -25,7 +26,7 @@ FIRST_UID = 10_000_001
 class Plan(Struct, frozen=True, kw_only=True):
     """What exchange is wanted. None takes what the state file says, or else the default.
 
-    `key` and `secret` are the first account's; the others have names made from their number. `start` is where the tape
+    `key` and `secret` are the first account's; the others have names made from their number, and `key_file` has more. `start` is where the tape
     begins, an instant in nanoseconds; `days` how much of a past a made-up market has, and `step_ms` how often it moves.
     """
 
@@ -42,6 +43,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     accounts: int = 1
     key: str = ""
     secret: str = ""
+    key_file: Path | None = None
     state: Path | None = None
 
 
@@ -126,7 +128,8 @@ def _opened(plan: Plan, now: int, keeper: Keeper | None) -> Opened:
     for uid in uids:
         if uid not in bybit.exchange.accounts:
             bybit.exchange.open_account(uid, FUNDS, now)
-    return Opened(bybit, _keys(plan, uids), keeper, saved is not None)
+    more = read_keys(plan.key_file, uids) if plan.key_file is not None else ()
+    return Opened(bybit, _keys(plan, uids) + more, keeper, saved is not None)
 
 
 def _keys(plan: Plan, uids: Sequence[str]) -> tuple[ApiKey, ...]:
