@@ -308,6 +308,8 @@ class Exchange:
             raise Refused(10001, "The order remains unchanged as the parameters entered match the existing ones.")
         wanted = replace(order, fees=dict(order.fees))
         if amendment.quantity is not None:
+            if order.whole:
+                raise invalid("qty: the order closes the whole position, whatever its size")
             if amendment.quantity <= order.filled:
                 raise Refused(110064, "The quantity to be amended must be above what has been filled.")
             wanted.quantity = amendment.quantity

@@ -99,7 +99,8 @@ class Triggers:
             order.quantity = order.filled + order.left
             self._unlink(order)
             if not order.left:
-                self._matching.end(order, market, now, cancel_type="CancelByReduceOnly")
+                cleared = "CancelByTpSlTsClear" if order.stop_order_type in _EXITS else "CancelByReduceOnly"
+                self._matching.end(order, market, now, cancel_type=cleared)
                 return False
         order.status = Status.TRIGGERED
         if order.create_type == "CreateByUser":

@@ -1,9 +1,13 @@
 """What trades, funding and liquidation do to the money; and that none of it is ever made or lost."""
 
+from collections import Counter
+from contextlib import suppress
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from hean.exchange.refusals import Refused
 from hean.exchange.words import (
@@ -14,14 +18,22 @@ from hean.exchange.words import (
     FundingStruck,
     Liquidated,
     Logged,
+    NewOrder,
+    OrderChanged,
+    OrderFilter,
+    OrderType,
     PnlClosed,
     Smp,
     Status,
+    TpslMode,
+    TradingStop,
+    Trigger,
     TriggerBy,
     Which,
 )
 from hean.messages import TimeInForce
-from tests.unit.exchange.floor import ANN, BOB, MINUTE, PERP, SPOT, D, Floor, Side
+from hean.units import SECOND
+from tests.unit.exchange.floor import ANN, BOB, HOUSE, MINUTE, PERP, SPOT, D, Floor, Side
 
 BUY, SELL = Side.BUY, Side.SELL
 
@@ -338,101 +350,317 @@ def test_a_premium_makes_longs_pay():
 
 # --- nothing is made or lost ----------------------------------------------------------------------
 
+CLIENTS = st.sampled_from([ANN, BOB])
+LOTS = st.integers(1, 3000).map(lambda lots: D(lots) / 1000)
+EXITS = frozenset({"TakeProfit", "StopLoss", "TrailingStop", "PartialTakeProfit", "PartialStopLoss"})
+
 
 class RandomFlow(RuleBasedStateMachine):
     """Anything two clients, a house and time can do, in any order: the books balance to the last digit after every step."""
 
-    @initialize()
-    def open(self):
+    @initialize(modes=st.tuples(st.sampled_from([0, 3]), st.sampled_from([0, 3])))
+    def open(self, modes):
         self.floor = Floor(funding_minutes=1, balances={"USDT": D(20_000), "BTC": D("0.5")})
+        self.exchange = self.floor.exchange
         self.price = 60_000
+        self.finished = {}
+        for uid, mode in zip((ANN, BOB), modes, strict=True):
+            if mode:
+                self.exchange.switch_mode(uid, [PERP], mode, self.floor.now)
+
+    # --- what clients ask -----------------------------------------------------------------------
 
     @rule(
-        uid=st.sampled_from([ANN, BOB]),
+        uid=CLIENTS,
         side=st.sampled_from(Side),
         name=st.sampled_from([PERP, SPOT]),
-        lots=st.integers(1, 3000),
+        quantity=LOTS,
         offset=st.one_of(st.none(), st.integers(-300, 300)),
         tif=st.sampled_from(TimeInForce),
         smp=st.sampled_from(Smp),
         reduce_only=st.booleans(),
-        exits=st.booleans(),
+        exits=st.sampled_from([None, *TpslMode]),
+        rise=st.one_of(st.none(), st.integers(-400, 400)),
+        by=st.sampled_from(TriggerBy),
+        order_filter=st.sampled_from([OrderFilter.STOP, OrderFilter.TPSL]),
+        ask=st.booleans(),
     )
-    def order(self, uid, side, name, lots, offset, tif, smp, reduce_only, exits):
+    def order(self, uid, side, name, quantity, offset, tif, smp, reduce_only, exits, rise, by, order_filter, ask):
         price = str(self.price + offset) if offset is not None else None
-        more = {"smp": smp, "reduce_only": reduce_only and name == PERP}
+        more = {"smp": smp, "reduce_only": reduce_only and name == PERP, "position_idx": self.index(uid, name, side)}
+        if more["reduce_only"] and more["position_idx"]:
+            more["position_idx"] = 3 - more["position_idx"]
         if price is not None:
             more["time_in_force"] = tif
         if exits and not reduce_only:
+            more["tpsl_mode"] = exits
             more["stop_loss"] = Exit(D(self.price - side * 700), TriggerBy.MARK)
-            more["take_profit"] = Exit(D(self.price + side * 700), TriggerBy.MARK)
-        self.attempt(lambda: self.floor.order(uid, side, D(lots) / 1000, price, name, **more))
+            more["take_profit"] = Exit(D(self.price + side * 700), by)
+        if rise is not None:
+            more["trigger"] = Trigger(D(self.price + rise), rising=rise > 0, by=by)
+            more["order_filter"] = order_filter if name == SPOT else OrderFilter.STOP
+        if ask:
+            self.ask_only(uid, name, side, quantity, price, more)
+        self.attempt(lambda: self.floor.order(uid, side, quantity, price, name, **more))
 
-    @rule(uid=st.sampled_from([ANN, BOB]), amount=st.decimals("5", "30000", places=2))
+    def index(self, uid, name, side):
+        """The index that a position of this side is opened under."""
+        hedged = name == PERP and self.exchange.accounts[uid].mode(PERP) == 3
+        return 0 if not hedged else 1 if side is BUY else 2
+
+    def ask_only(self, uid, name, side, quantity, price, more):
+        """What an order would do is asked without leaving a trace."""
+        new = NewOrder(
+            instrument=name,
+            side=side,
+            kind=OrderType.LIMIT if price is not None else OrderType.MARKET,
+            quantity=quantity,
+            price=D(price) if price is not None else None,
+            **more,
+        )
+        self.hear()
+        before = self.all_there_is()
+        with suppress(Refused):
+            self.exchange.pre_check(uid, new, self.floor.now)
+        assert self.all_there_is() == before
+
+    @rule(uid=CLIENTS, amount=st.decimals("5", "30000", places=2))
     def spend(self, uid, amount):
         self.attempt(lambda: self.floor.order(uid, BUY, amount, name=SPOT, in_quote=True))
 
+    @rule(uid=CLIENTS, index=st.integers(0, 2), waits=st.booleans())
+    def close(self, uid, index, waits):
+        side = SELL if self.floor.held(uid, index=index) > 0 else BUY
+        more = {"position_idx": index, "reduce_only": True, "close_on_trigger": True}
+        if waits:
+            more["trigger"] = Trigger(D(self.price - side * 300), rising=side is SELL, by=TriggerBy.MARK)
+        self.attempt(lambda: self.floor.order(uid, side, 0, **more))
+
     @rule(
-        uid=st.sampled_from([ANN, BOB]), pick=st.integers(0, 50), lots=st.integers(1, 3000), move=st.integers(-200, 200)
+        uid=CLIENTS,
+        index=st.integers(0, 2),
+        mode=st.sampled_from(TpslMode),
+        take=st.one_of(st.none(), st.just(0), st.integers(1, 800)),
+        stop=st.one_of(st.none(), st.just(0), st.integers(1, 800)),
+        trailing=st.one_of(st.none(), st.just(0), st.integers(10, 800)),
+        active=st.one_of(st.none(), st.integers(-100, 300)),
+        share=st.integers(1, 10),
     )
-    def amend(self, uid, pick, lots, move):
-        orders = list(self.floor.exchange.accounts[uid].open_orders.values())
-        if orders:
-            order = orders[pick % len(orders)]
-            which = Which(instrument=order.instrument, order_id=order.order_id)
-            change = Amendment(which=which, quantity=D(lots) / 1000, price=D(self.price + move))
-            self.attempt(lambda: self.floor.exchange.amend(uid, change, self.floor.now))
+    def trading_stop(self, uid, index, mode, take, stop, trailing, active, share):
+        held = self.floor.held(uid, index=index)
+        side = 1 if held >= 0 else -1
+        size = max(D("0.001"), (abs(held) * share / 10) // D("0.001") * D("0.001"))
+        wanted = TradingStop(
+            instrument=PERP,
+            position_idx=index,
+            mode=mode,
+            take_profit=None if take is None else Exit(D(self.price + side * take) if take else D(0), TriggerBy.MARK),
+            stop_loss=None if stop is None else Exit(D(self.price - side * stop) if stop else D(0), TriggerBy.LAST),
+            take_size=size,
+            stop_size=size,
+            trailing=None if trailing is None else D(trailing),
+            active_price=None if active is None else D(self.price + side * active),
+        )
+        self.attempt(lambda: self.exchange.trading_stop(uid, wanted, self.floor.now))
 
-    @rule(uid=st.sampled_from([ANN, BOB]), pick=st.integers(0, 50))
+    @rule(uid=CLIENTS, pick=st.integers(0, 50), quantity=LOTS, move=st.integers(-200, 200), what=st.integers(1, 7))
+    def amend(self, uid, pick, quantity, move, what):
+        order = self.picked(uid, pick)
+        if order is None:
+            return
+        change = Amendment(
+            which=Which(instrument=order.instrument, order_id=order.order_id),
+            quantity=quantity if what & 1 else None,
+            price=D(self.price + move) if what & 2 else None,
+            trigger_price=D(self.price + 2 * move) if what & 4 else None,
+        )
+        self.attempt(lambda: self.exchange.amend(uid, change, self.floor.now))
+
+    @rule(uid=CLIENTS, pick=st.integers(0, 50))
     def cancel(self, uid, pick):
-        orders = list(self.floor.exchange.accounts[uid].open_orders.values())
-        if orders:
-            order = orders[pick % len(orders)]
-            which = Which(instrument=order.instrument, order_id=order.order_id)
-            self.floor.exchange.cancel(uid, which, self.floor.now)
+        order = self.picked(uid, pick)
+        if order is not None:
+            self.exchange.cancel(uid, Which(instrument=order.instrument, order_id=order.order_id), self.floor.now)
 
-    @rule(move=st.integers(-1500, 1500))
-    def market_moves(self, move):
+    def picked(self, uid, pick):
+        orders = list(self.exchange.accounts[uid].open_orders.values())
+        return orders[pick % len(orders)] if orders else None
+
+    @rule(
+        uid=CLIENTS,
+        names=st.sampled_from([(PERP,), (SPOT,), (PERP, SPOT)]),
+        kind=st.sampled_from([None, *OrderFilter]),
+    )
+    def cancel_all(self, uid, names, kind):
+        canceled = self.exchange.cancel_all(uid, names, self.floor.now, order_filter=kind)
+        assert not any(order.status.is_open for order in canceled)
+        if kind is None:
+            assert not any(order.instrument in names for order in self.exchange.accounts[uid].open_orders.values())
+
+    @rule(uid=CLIENTS, leverage=st.integers(1, 110))
+    def set_leverage(self, uid, leverage):
+        self.attempt(lambda: self.exchange.set_leverage(uid, PERP, D(leverage), D(leverage), self.floor.now))
+
+    @rule(uid=CLIENTS, mode=st.sampled_from([0, 3]))
+    def switch_mode(self, uid, mode):
+        self.attempt(lambda: self.exchange.switch_mode(uid, [PERP], mode, self.floor.now))
+
+    def attempt(self, act):
+        """What is refused has changed nothing."""
+        self.hear()
+        before = self.all_there_is()
+        try:
+            act()
+        except Refused:
+            assert self.all_there_is() == before
+
+    def all_there_is(self):
+        """Everything that clients could see; what was looked up and is still empty is nothing."""
+        accounts = [
+            (
+                dict(account.balances),
+                sorted(account.open_orders),
+                [
+                    (name, index, replace(held, position=replace(held.position)))
+                    for name, index, held in account.positions()
+                ],
+                {coin: amount for coin, amount in account.locked.items() if amount},
+                {
+                    (name, side): value
+                    for name, sides in account.reserved.items()
+                    for side, value in sides.items()
+                    if value
+                },
+                (dict(account.modes), dict(account.leverages), dict(account.link_ids)),
+                [replace(order, fees=dict(order.fees)) for order in account.open_orders.values()],
+            )
+            for account in self.exchange.accounts.values()
+        ]
+        books = [[list(market.book.each_level(side)) for side in Side] for market in self.exchange.markets.values()]
+        return accounts, books, len(self.exchange.drain())
+
+    # --- what the world does --------------------------------------------------------------------
+
+    @rule(move=st.integers(-1500, 1500), spread=st.integers(1, 400))
+    def market_moves(self, move, spread):
         self.price = max(20_000, self.price + move)
-        self.floor.worth(str(self.price))
+        self.floor.worth(str(self.price), spread=str(spread))
 
-    @rule(side=st.sampled_from(Side), lots=st.integers(1, 20_000), name=st.sampled_from([PERP, SPOT]))
-    def others_take(self, side, lots, name):
-        self.floor.others_take(name, side, D(lots) / 1000)
+    @rule(side=st.sampled_from(Side), quantity=st.integers(1, 20_000), name=st.sampled_from([PERP, SPOT]))
+    def others_take(self, side, quantity, name):
+        self.floor.others_take(name, side, D(quantity) / 1000)
 
     @rule(seconds=st.integers(1, 200))
     def time_passes(self, seconds):
         self.floor.pass_time(seconds)
 
-    def attempt(self, act):
-        try:
-            act()
-        except Refused as refusal:
-            assert refusal.code  # noqa: PT017
+    @rule(shock=st.sampled_from([-0.2, -0.03, 0.0, 0.03, 0.2]))
+    def mark_is_off(self, shock):
+        self.exchange.markets[PERP].pricing.shock = shock
+        self.floor.pass_time(1)
+        for uid in (ANN, BOB):
+            if any(True for _ in self.exchange.accounts[uid].positions()):
+                wallet = self.exchange.wallet(uid)
+                assert wallet.margin > wallet.maintenance
+
+    @rule(uid=CLIENTS, index=st.integers(0, 2), quantity=LOTS)
+    def deleverage(self, uid, index, quantity):
+        self.attempt(lambda: self.exchange.deleverage(uid, PERP, index, quantity, self.floor.now))
+
+    @rule(basis_points=st.integers(-50, 50))
+    def funding(self, basis_points):
+        self.attempt(lambda: self.exchange.settle_funding(PERP, self.floor.now, D(basis_points) / 10_000))
+
+    @rule(seconds=st.sampled_from([0, 0, 2, 30]))
+    def orders_are_held_up(self, seconds):
+        self.exchange.entry_delay_ns = seconds * SECOND
+
+    # --- what must be true ----------------------------------------------------------------------
+
+    def hear(self):
+        """What is finished stays as it is."""
+        for event in self.floor.heard(OrderChanged):
+            order = event.order
+            assert order.order_id not in self.finished, f"{order} after {self.finished[order.order_id]}"
+            if not order.status.is_open:
+                self.finished[order.order_id] = order
 
     @invariant()
     def it_all_adds_up(self):
         if not hasattr(self, "floor"):
             return
+        self.hear()
         self.floor.adds_up()
         for uid in (ANN, BOB):
-            account = self.floor.exchange.accounts[uid]
-            asked = {}
-            for order in account.open_orders.values():
-                assert order.status.is_open
-                assert order.left > 0
-                if order.instrument == SPOT:
-                    coin = "USDT" if order.side is BUY else "BTC"
-                    asked[coin] = asked.get(coin, 0) + order.reserved
-                if order.only_reduces and order.status is not Status.UNTRIGGERED:
-                    held = account.quantity(order.instrument, order.position_idx)
-                    assert held * order.side < 0
-                    assert order.left <= abs(held)
-            for coin, locked in account.locked.items():
-                assert locked == asked.get(coin, 0)
-        for name, market in self.floor.exchange.markets.items():
+            self.orders_are_in_order(uid)
+            self.exits_have_a_position(uid)
+            self.records_say_the_same(uid)
+        for name, market in self.exchange.markets.items():
             bid, ask = market.best(BUY), market.best(SELL)
             assert bid is None or ask is None or bid < ask, name
+            for side in Side:
+                for resting in market.book.opposite(Side(-side), None):
+                    assert resting.size > 0
+                    assert resting.owner == HOUSE or resting.key in self.exchange.accounts[resting.owner].open_orders
+
+    def orders_are_in_order(self, uid):
+        account = self.exchange.accounts[uid]
+        locked, reserved = Counter(), Counter()
+        for order in account.open_orders.values():
+            market = self.exchange.markets[order.instrument]
+            assert order.status.is_open
+            assert order.left > 0
+            if order.instrument == SPOT:
+                locked["USDT" if order.side is BUY else "BTC"] += order.reserved
+            else:
+                reserved[order.side] += order.reserved
+            resting = market.book.get(order.order_id)
+            if order.status is Status.UNTRIGGERED:
+                assert resting is None
+                assert order.instrument == SPOT or not order.reserved
+                continue
+            if order.only_reduces:
+                held = account.quantity(order.instrument, order.position_idx)
+                assert held * order.side < 0
+                assert order.left <= abs(held)
+            if order.place:
+                assert resting.size == market.listing.steps(order.left)
+                in_coin = order.instrument == SPOT and order.side is SELL
+                asked = 0 if order.only_reduces else order.left if in_coin else order.left * order.price
+                assert order.reserved == asked
+        assert all(amount == locked[coin] for coin, amount in account.locked.items())
+        assert all(amount == reserved[side] for side, amount in account.reserved.get(PERP, {}).items())
+
+    def exits_have_a_position(self, uid):
+        account = self.exchange.accounts[uid]
+        standing = {
+            order.order_id
+            for order in account.open_orders.values()
+            if order.stop_order_type in EXITS and order.status is Status.UNTRIGGERED
+        }
+        for order_id in standing:
+            order = account.open_orders[order_id]
+            held = account.quantity(PERP, order.position_idx)
+            assert held * order.side < 0
+            if order.whole:
+                assert order.quantity == abs(held)
+                holding = account.holding(PERP, order.position_idx)
+                assert order_id in {holding.take_profit, holding.stop_loss, holding.trailing}
+        for holding in account.holdings.get(PERP, {}).values():
+            assert {holding.take_profit, holding.stop_loss, holding.trailing} - {""} <= standing
+
+    def records_say_the_same(self, uid):
+        account, records = self.exchange.accounts[uid], self.exchange.records[uid]
+        for coin in ("USDT", "BTC"):
+            rows = [row for row in records.log if row.currency == coin]
+            assert sum(row.change for row in rows) == rows[-1].balance == account.balances[coin]
+        filled = Counter()
+        for one in records.executions:
+            if one.exec_type is not ExecType.FUNDING:
+                filled[one.order_id] += one.quantity
+        assert all(order.filled == filled[order.order_id] for order in records.orders.values())
+        realised = sum((holding.realised for holding in account.holdings.get(PERP, {}).values()), D(0))
+        assert realised == account.realised.get("USDT", 0)
 
 
 TestRandomFlow = RandomFlow.TestCase

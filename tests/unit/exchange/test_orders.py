@@ -521,6 +521,9 @@ def test_a_full_exit_follows_the_size_of_the_position(floor):
     floor.order(ANN, BUY, "0.3")
     (stop,) = floor.exchange.accounts[ANN].open_orders.values()
     assert stop.quantity == D("0.5")
+    which = Which(instrument=PERP, order_id=stop.order_id)
+    with pytest.raises(Refused):
+        floor.exchange.amend(ANN, Amendment(which=which, quantity=D("0.1")), floor.now)
     floor.worth("58900")
     assert floor.held(ANN) == 0
     assert stop.filled == D("0.5")
