@@ -33,12 +33,17 @@ class Liquidation:
     def step(self, account: TradingAccount, now: int) -> bool:
         """Reduce the largest position of an account by a tier, or wholly. False when there is none left."""
         clearing = self._clearing
-        largest = max(
-            account.positions(), key=lambda held: abs(held[2].quantity) * clearing.mark(held[0]), default=None
-        )
-        if largest is None:
+        owes = clearing.wallet(account).margin < 0
+
+        def turn(held: tuple[str, int, Holding]) -> tuple[bool, Decimal]:
+            # Where a gap has left a debt, shorts go first: they can bear no more than their value, longs all of the rest.
+            name, _, holding = held
+            return owes and holding.quantity < 0, abs(holding.quantity) * clearing.mark(name)
+
+        first = max(account.positions(), key=turn, default=None)
+        if first is None:
             return False
-        name, index, holding = largest
+        name, index, holding = first
         market = clearing.markets[name]
         price = self._bankruptcy(account, market, holding)
         order = self._order(account, market, index, holding, self._excess(market, holding), price, now)

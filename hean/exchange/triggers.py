@@ -223,7 +223,7 @@ class Triggers:
             self._set_partial(uid, wanted, holding, side, market, now)
             return
         trails = self._clearing.accounts[uid].open_orders.get(holding.trailing)
-        if not _is_as(trails, wanted):
+        if not _trails_so(trails, wanted):
             _check_trailing(market, side, wanted)
         changed = False
         for exit_, kind in ((wanted.take_profit, "TakeProfit"), (wanted.stop_loss, "StopLoss")):
@@ -294,7 +294,7 @@ class Triggers:
         self, uid: str, holding: Holding, wanted: TradingStop, side: Side, market: Market, now: int
     ) -> bool:
         standing = self._clearing.accounts[uid].open_orders.get(holding.trailing)
-        if _is_as(standing, wanted):
+        if _trails_so(standing, wanted):
             return False
         if standing is not None:
             self.withdraw(standing, market, now)
@@ -363,7 +363,7 @@ def check_exits(market: Market, side: Side, take: Exit | None, stop: Exit | None
             )
 
 
-def _is_as(trails: Order | None, wanted: TradingStop) -> bool:
+def _trails_so(trails: Order | None, wanted: TradingStop) -> bool:
     """Whether a trailing stop stands as it is wanted."""
     return trails is not None and (trails.trailing, trails.active_price) == (wanted.trailing, wanted.active_price)
 

@@ -267,6 +267,30 @@ def test_an_account_is_left_with_nothing_and_owes_nothing_where_the_market_takes
     floor.adds_up()
 
 
+@pytest.mark.parametrize("short", ["0.002", "0.1"], ids=["worth less than the long", "worth more"])
+def test_what_one_position_lost_in_a_gap_is_not_left_as_a_debt_by_another(short):
+    floor = Floor(symbols=("BTCUSDT", "ETHUSDT"), balances={"USDT": D(20_000)})
+    ether, name = floor.exchange.markets["ETHUSDT-LINEAR.BYBIT"], "ETHUSDT-LINEAR.BYBIT"
+    ether.external_index = 2000.0
+    floor.quote(name, BUY, "1999", "100")
+    floor.quote(name, SELL, "2001", "100")
+    floor.pass_time(0)
+    floor.order(ANN, BUY, "50", name=name)
+    floor.order(ANN, SELL, short)
+    floor.exchange.drain()
+    floor.quote(name, BUY, "1999", "0")
+    floor.quote(name, SELL, "2001", "0")
+    ether.external_index = 10.0
+    floor.quote(name, BUY, "9", "100")
+    floor.quote(name, SELL, "11", "100")
+    floor.pass_time(400)
+    busts = [event.execution for event in floor.heard(Executed)]
+    assert {bust.instrument for bust in busts} == {PERP, name}
+    assert all(bust.price > 0 for bust in busts)
+    assert 0 <= floor.balance(ANN) < 1
+    floor.adds_up()
+
+
 def test_of_a_hedge_the_larger_leg_alone_has_a_price_of_liquidation():
     floor = Floor(balances={"USDT": D(5_000)})
     floor.exchange.switch_mode(ANN, [PERP], 3, floor.now)
