@@ -117,14 +117,22 @@ def session(endpoint: Endpoint, keys: Keys | None, *, timeout_s: float = 5.0, re
 
 
 class _Redirect:
-    """pybit has no argument for a socket's address. Called again with the address it made: applying it twice is once."""
+    """pybit has no argument for a socket's address. Called again with the address it made: applying it twice is once.
 
-    def __init__(self, base: str, **rest: Any) -> None:
+    `wires` takes every connection made: websocket-client leaves one that the venue closed to the garbage collector.
+    """
+
+    def __init__(self, base: str, wires: list[Any], **rest: Any) -> None:
         self._base = base
+        self._wires = wires
         super().__init__(**rest)
 
     def _connect(self, url: str) -> None:
         super()._connect(self._base + url[url.index("/v5/") :])  # type: ignore[misc]
+
+    def _on_open(self) -> None:
+        super()._on_open()  # type: ignore[misc]
+        self._wires.append(self.ws.sock)  # type: ignore[attr-defined]
 
 
 class RedirectedSocket(_Redirect, WebSocket):  # type: ignore[misc]
@@ -153,17 +161,21 @@ class Pings:
 
 
 Hear = Callable[[Any], None]
+Wires = list[Any]
 
 
-def public_socket(endpoint: Endpoint, category: str, hear: Hear, pings: Pings) -> RedirectedSocket:
+def public_socket(endpoint: Endpoint, category: str, hear: Hear, wires: Wires, pings: Pings) -> RedirectedSocket:
     """Connect to the public stream of a category. Blocks until it stands; every message goes to `hear`, as it came."""
-    return RedirectedSocket(base=endpoint.public, channel_type=category, callback_function=hear, **pings.arguments())
+    return RedirectedSocket(
+        base=endpoint.public, wires=wires, channel_type=category, callback_function=hear, **pings.arguments()
+    )
 
 
-def private_socket(endpoint: Endpoint, keys: Keys, hear: Hear, pings: Pings) -> RedirectedSocket:
+def private_socket(endpoint: Endpoint, keys: Keys, hear: Hear, wires: Wires, pings: Pings) -> RedirectedSocket:
     """Connect to the private stream and ask to be let in: whether we are is the first message."""
     return RedirectedSocket(
         base=endpoint.private,
+        wires=wires,
         channel_type="private",
         callback_function=hear,
         api_key=keys.key,
@@ -174,10 +186,11 @@ def private_socket(endpoint: Endpoint, keys: Keys, hear: Hear, pings: Pings) -> 
     )
 
 
-def trade_socket(endpoint: Endpoint, keys: Keys, recv_window_ms: int, pings: Pings) -> RedirectedTrading:
+def trade_socket(endpoint: Endpoint, keys: Keys, wires: Wires, recv_window_ms: int, pings: Pings) -> RedirectedTrading:
     """Connect to the trade socket and ask to be let in: its attribute `auth` says whether we are."""
     return RedirectedTrading(
         base=endpoint.trade,
+        wires=wires,
         recv_window=recv_window_ms,
         api_key=keys.key,
         api_secret=keys.secret,

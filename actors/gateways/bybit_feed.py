@@ -21,7 +21,7 @@ from actors.gateways.bybit_streams import Attempts, Channel, Connected, Heard, L
 from hean.bybit import decode
 from hean.bybit.book_chain import BookChain, Link, unknown
 from hean.bybit.decode import Print, Ticker, category_word
-from hean.bybit.topics import Topics
+from hean.bybit.topics import Topics, TopicStage
 from hean.bybit.wire import Push
 from hean.errors import ConfigError, DataError
 from hean.instruments import Category, split_id
@@ -102,7 +102,7 @@ class _Watched(Struct):
     seen: dict[str, None] = field(default_factory=dict)
     last_print: Print | None = None
     held: list[Print] | None = None
-    awaited: int = 0
+    awaited: int | None = None
     tries: int = 0
     ts_since: int = 0
     ts_audit: int = 0
@@ -283,7 +283,7 @@ class BybitFeed:
         word = category_word(category)
         stream = Stream(
             word,
-            lambda hear: public_socket(endpoint, word, hear, pings),
+            lambda hear, wires: public_socket(endpoint, word, hear, wires, pings),
             self._events.put,
             pace=pace,
             attempts=attempts,
@@ -360,12 +360,8 @@ class BybitFeed:
         watched.quote = None
         watched.ticker = Ticker(ts_next_funding=watched.ticker.ts_next_funding)
         watched.ts_ticker = 0
-        if connected and Trade in watched.kinds:
-            if watched.ts_since == 0:
-                watched.ts_since = self._now
-            else:
-                watched.held, watched.tries = [], 0
-                watched.awaited = self._ask_for(watched, "trades")
+        if connected and watched.ts_since:
+            watched.held, watched.awaited, watched.tries = watched.held or [], None, 0
 
     def _hear(self, category: Category, channel: Channel, push: Push) -> None:
         watched = self._by_topic.get((category, push.topic))
@@ -470,8 +466,8 @@ class BybitFeed:
         """
         found: list[Print] | None = answer.found
         if watched.held is not None:
-            if answer.number < watched.awaited:
-                return  # asked for before the connection was lost
+            if watched.awaited is None or answer.number < watched.awaited:
+                return  # asked for before the stream could tell what came after
             if found is None and watched.tries < _TRIES:
                 watched.tries += 1
                 watched.awaited = self._ask_for(watched, "trades")
@@ -517,9 +513,20 @@ class BybitFeed:
             self._ask_for(watched, "premium")
         if FundingRate in watched.kinds and self._settlement_due(watched, now):
             self._ask_for(watched, "funding")
+        if Trade in watched.kinds:
+            self._join_trades(watched, channel, now)
         if Trade in watched.kinds and now > watched.ts_audit + self.config.trade_audit_s * SECOND:
             watched.ts_audit = now
             self._ask_for(watched, "trades")
+
+    def _join_trades(self, watched: _Watched, channel: Channel, now: int) -> None:
+        """Once the stream tells all that trades from now on, ask for what traded before."""
+        if channel.topics.topics[f"publicTrade.{watched.symbol}"].stage is not TopicStage.LIVE:
+            return
+        if not watched.ts_since:
+            watched.ts_since = now
+        elif watched.held is not None and watched.awaited is None:
+            watched.awaited = self._ask_for(watched, "trades")
 
     def _settlement_due(self, watched: _Watched, now: int) -> bool:
         """The ticker has gone on to the next settlement; or a minute went by, for tickers that say nothing."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import websocket
 
+from actors.gateways.bybit_endpoint import Hear, Wires
 from hean.bybit import decode
 from hean.bybit.topics import Topics
 from hean.bybit.wire import Ack, Push, read
@@ -106,7 +107,8 @@ class Stream:
 
     Args:
         name: What its events are called by.
-        open_socket: Connects a new pybit socket that gives all it hears to the callable; it may block, and raise.
+        open_socket: Connects a new pybit socket that gives all it hears to the callable and notes its connections in
+            the list; it may block, and raise.
         tell: Takes every event; must not block.
         pace: When to try again.
         attempts: How often that may be, shared with others.
@@ -117,7 +119,7 @@ class Stream:
     def __init__(
         self,
         name: str,
-        open_socket: Callable[[Callable[[Any], None]], Opened],
+        open_socket: Callable[[Hear, Wires], Opened],
         tell: Callable[[StreamEvent], None],
         *,
         pace: Pace,
@@ -185,10 +187,12 @@ class Stream:
         def hear(payload: Any) -> None:
             self._tell(Heard(self.name, generation, time.time_ns(), payload))
 
+        wires: Wires = []
         try:
-            socket = self._open_socket(hear)
+            socket = self._open_socket(hear, wires)
         except (websocket.WebSocketException, OSError, AttributeError) as failure:
             # AttributeError: pybit loses its socket between two lines of its own when the venue is quick to hang up.
+            _shut(wires)
             return f"no connection: {type(failure).__name__}"
         try:
             # An inner attempt of pybit's that failed leaves the object unable to ping.
@@ -200,7 +204,7 @@ class Stream:
             return reason
         finally:
             self.socket = None
-            self._close(socket)
+            self._close(socket, wires)
 
     def _wait_until_ready(self, socket: Opened) -> str:
         patience = time.monotonic() + self._pace.ready_s
@@ -232,12 +236,12 @@ class Stream:
             except (websocket.WebSocketException, OSError) as failure:
                 return f"sending failed: {type(failure).__name__}"
 
-    def _close(self, socket: Opened) -> None:
+    def _close(self, socket: Opened, wires: Wires) -> None:
         """Let a socket go in a thread of its own: pybit waits for it, and the venue may not answer."""
         self._closing = [thread for thread in self._closing if thread.is_alive()]
         while len(self._closing) >= _MOST_CLOSING:
             self._closing.pop(0).join(_MOST_CLOSING)
-        thread = threading.Thread(target=_exit, args=(socket,), name=f"closing-{self.name}", daemon=True)
+        thread = threading.Thread(target=_exit, args=(socket, wires), name=f"closing-{self.name}", daemon=True)
         thread.start()
         self._closing.append(thread)
 
@@ -312,8 +316,15 @@ def _alive(socket: Opened) -> bool:
     return bool(socket.wst.is_alive() and socket.is_connected())
 
 
-def _exit(socket: Opened) -> None:
+def _exit(socket: Opened, wires: Wires) -> None:
     with contextlib.suppress(websocket.WebSocketException, OSError, AttributeError, ValueError):
         socket.exit()
+    _shut(wires)
     # Its reader ends with it; until then it keeps the file open.
     socket.wst.join(5)
+
+
+def _shut(wires: Wires) -> None:
+    for wire in wires:
+        if wire is not None:
+            wire.shutdown()

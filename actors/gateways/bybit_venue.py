@@ -604,7 +604,7 @@ class BybitVenue:
             topics += ["dcp.future", "dcp.spot"]
         stream = Stream(
             "private",
-            lambda hear: private_socket(self._endpoint, self._keys, hear, pings),
+            lambda hear, wires: private_socket(self._endpoint, self._keys, hear, wires, pings),
             self._events.put,
             pace=pace,
             attempts=attempts,
@@ -621,7 +621,7 @@ class BybitVenue:
             return None
         return Stream(
             "trade",
-            lambda _: trade_socket(self._endpoint, self._keys, self.config.recv_window_ms, pings),
+            lambda _, wires: trade_socket(self._endpoint, self._keys, wires, self.config.recv_window_ms, pings),
             self._events.put,
             pace=pace,
             attempts=attempts,

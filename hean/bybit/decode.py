@@ -246,12 +246,18 @@ _OWN_TERMS = frozenset(
         "EC_ReachRiskPriceLimit",
     }
 )
+BRACKET = "bracket"
+"""An exit of which the venue does not say whether it is the stop or the target."""
+
 _EXITS = {
     "StopLoss": "stop",
     "PartialStopLoss": "stop",
     "TrailingStop": "stop",
     "TakeProfit": "target",
     "PartialTakeProfit": "target",
+    # Spot does not say which of the two it is.
+    "tpslOrder": BRACKET,
+    "OcoOrder": BRACKET,
 }
 _FORCED = ("CreateByLiq", "CreateByTakeOver", "CreateByAdl", "CreateByBrokerLiq")
 

@@ -66,7 +66,8 @@ def order_request(order: SubmitOrder) -> Arguments:
             arguments["takeProfit"] = _positive(order.bracket.target, "target", order.client_order_id)
             arguments["tpOrderType"] = "Market"
         if not spot:
-            arguments["tpslMode"] = "Full"
+            # Exits of what this order fills: full ones would close what other strategies hold as well.
+            arguments["tpslMode"] = "Partial"
     return arguments
 
 

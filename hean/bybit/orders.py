@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hean.bybit.decode import Execution, OrderStage, OrderWord
+from hean.bybit.decode import BRACKET, Execution, OrderStage, OrderWord
 from hean.bybit.encode import Action, AmendOrder, Outcome, Verdict
 from hean.messages import (
     ErrorReported,
@@ -238,7 +238,7 @@ class OrderTracker:
             fee_currency=fill.fee_currency,
             liquidity=fill.liquidity,
             reference=tracked.order.reference if tracked is not None else None,
-            exit=fill.exit,
+            exit=_which(fill, of),
             ts_event=fill.ts_event,
         )
         if tracked is not None:
@@ -377,6 +377,16 @@ class OrderTracker:
 
     def _error(self, kind: str, detail: str) -> ErrorReported:
         return ErrorReported(self._node, kind, detail)
+
+
+def _which(fill: Execution, of: Tracked | None) -> str:
+    """Whether an exit is the stop or the target, by the bracket it belongs to where the venue does not say."""
+    if fill.exit != BRACKET:
+        return fill.exit
+    bracket = of.order.bracket if of is not None else None
+    if bracket is None or bracket.target is None:
+        return "stop"
+    return "stop" if abs(fill.price - bracket.stop) <= abs(fill.price - bracket.target) else "target"
 
 
 def _forget(memory: dict[str, Any], most: int) -> None:

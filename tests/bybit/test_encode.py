@@ -61,7 +61,7 @@ LIMITED = {"orderType": "Limit", "price": "60000.10"}
         (order(SPOT, None, reduce_only=True), {"category": "spot", "orderType": "Market", "marketUnit": "baseCoin"}),
         (
             order(bracket=OrderBracket(Decimal(61000), Decimal("5.9E+4"))),
-            {"category": "linear", "timeInForce": "GTC", "positionIdx": 0, "tpslMode": "Full"}
+            {"category": "linear", "timeInForce": "GTC", "positionIdx": 0, "tpslMode": "Partial"}
             | LIMITED
             | {"stopLoss": "61000", "slOrderType": "Market", "takeProfit": "59000", "tpOrderType": "Market"},
         ),

@@ -1,8 +1,10 @@
 """What the venue says of an order, in whatever order it comes, becomes facts that follow from one another."""
 
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hean.messages import (
     ErrorReported,
     Liquidity,
     OrderAccepted,
+    OrderBracket,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
@@ -133,7 +136,7 @@ def test_an_unknown_order_is_looked_up_later_and_later_and_found():
     kept = sent()
     list(kept.created("ours-1", SILENCE, 0))
     asked = [now for now in range(0, 30 * SECOND, SECOND // 10) if asks(kept, now)]
-    pauses = [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
     assert asked[0] == SECOND
     assert pauses == sorted(pauses)
     assert pauses[-1] > 4 * pauses[0]
@@ -331,6 +334,20 @@ def test_an_exit_belongs_to_the_strategy_of_the_order_it_protects():
     (filled,) = kept.executed(fill("e-9", link="", venue_id="sl-9", exit_="stop"))
     assert (filled.client_order_id, filled.strategy, filled.exit) == ("sl-9", "carry", "stop")
     assert len(kept.open) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "price", "exit_"),
+    [("120", "91", "stop"), ("120", "118", "target"), (None, "150", "stop")],
+)
+def test_of_an_exit_on_spot_the_price_says_whether_it_is_the_stop_or_the_target(target, price, exit_):
+    kept = tracker()
+    bracket = OrderBracket(Decimal(90), None if target is None else Decimal(target))
+    kept.sending(msgspec.structs.replace(order(), bracket=bracket), 0)
+    list(kept.heard(word(link="", venue_id="oco", parent="ours-1", exit="bracket"), 1))
+    fired = msgspec.structs.replace(fill("e-9", link="", venue_id="oco", exit_="bracket"), price=Decimal(price))
+    (filled,) = kept.executed(fired)
+    assert (filled.exit, filled.strategy) == (exit_, "carry")
 
 
 def test_an_order_of_an_earlier_life_is_looked_up_at_once():
