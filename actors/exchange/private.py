@@ -20,6 +20,7 @@ from hean.exchange.words import (
     Event,
     Executed,
     Execution,
+    Logged,
     Order,
     OrderChanged,
     PositionChanged,
@@ -155,6 +156,8 @@ class Private:
                     self._news(accounts, execution.uid).executions.append(execution)
                 case PositionChanged(uid=uid, instrument=instrument, position_idx=index):
                     self._news(accounts, uid).positions[instrument, index] = None
+                case Logged(row=row):
+                    self._news(accounts, row.uid).coins[row.currency] = None
                 case WalletChanged(uid=uid):
                     self._news(accounts, uid).wallet = True
                 case _:
@@ -195,7 +198,7 @@ class Private:
                 if not listing(name).is_spot
             ]
         if news.wallet and self._anybody(uid, "wallet"):
-            told["wallet"] = [("", render.wallet(exchange, uid))]
+            told["wallet"] = [("", render.wallet(exchange, uid, news.coins))]
         for name, data in told.items():
             self._push(uid, name, [one for _, one in data], now)
             for category in dict.fromkeys(category for category, _ in data if category):
@@ -227,13 +230,14 @@ Told = tuple[str, render.Rendered]
 class News(Struct):
     """What is to be told to one account, gathered from what happened at once.
 
-    A position is told as it is now, so once however often it changed.
+    A position is told as it is now, so once however often it changed. Of a wallet the coins are told whose balance changed.
     """
 
     orders: list[Order] = field(default_factory=list)
     executions: list[Execution] = field(default_factory=list)
     positions: dict[tuple[str, int], None] = field(default_factory=dict)
     wallet: bool = False
+    coins: dict[str, None] = field(default_factory=dict)
 
 
 class Lifelines:

@@ -1,7 +1,8 @@
 """What the exchange keeps, as Bybit's V5 writes it: orders, executions, positions, wallets, instruments, tickers.
 
-Prices, sizes and times leave as strings. Linear keeps the scale of the instrument ("60000.00"), spot trims zeros; an absent
-number is "" and never null. Source: Bybit v5 documentation, page by page, and answers recorded from the venue.
+Prices, sizes and times leave as strings. Linear keeps the scale of the instrument ("60000.00"); spot trims zeros, and so do the
+private streams (`stream`, `trims`). An absent number is "" or, where the venue says so, "0", and never null. Source: Bybit v5
+documentation, page by page, and answers and messages recorded from the venue.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,17 +60,17 @@ def milliseconds(ts: int) -> str:
     return str(ts // MILLISECOND)
 
 
-def price(value: Decimal, listing: Listing) -> str:
-    return number(value) if listing.is_spot else f"{value:.{price_scale(listing)}f}"
+def price(value: Decimal, listing: Listing, *, trims: bool = False) -> str:
+    return number(value) if trims or listing.is_spot else f"{value:.{price_scale(listing)}f}"
 
 
-def price_or_none(value: Decimal | None, listing: Listing) -> str:
+def price_or_none(value: Decimal | None, listing: Listing, *, trims: bool = False) -> str:
     """A price that may be absent: "" where it is."""
-    return "" if value is None else price(value, listing)
+    return "" if value is None else price(value, listing, trims=trims)
 
 
-def size(value: Decimal, listing: Listing) -> str:
-    return number(value) if listing.is_spot else f"{value:.{listing.quantity_places}f}"
+def size(value: Decimal, listing: Listing, *, trims: bool = False) -> str:
+    return number(value) if trims or listing.is_spot else f"{value:.{listing.quantity_places}f}"
 
 
 # Contracts that Bybit writes with one digit more than their tick has: "0.10" (instruments-info, read on 2026-08-09).
@@ -105,14 +106,15 @@ def order(order: Order, listing: Listing, *, stream: bool = False) -> Rendered:
     """An order (Bybit v5, *Get Open & Closed Orders*); with `stream`, as the private topic shows it."""
     open_ = order.status.is_open
     coin = fee_coin(order, listing)
+    absent = "" if listing.is_spot else "0"
     rendered: Rendered = {
         "orderId": order.order_id,
         "orderLinkId": order.link_id,
         "parentOrderLinkId": order.parent_link_id,
         "blockTradeId": "",
         "symbol": listing.symbol,
-        "price": price(order.price or ZERO, listing),
-        "qty": number(order.quantity) if order.in_quote else size(order.quantity, listing),
+        "price": price(order.price or ZERO, listing, trims=stream),
+        "qty": number(order.quantity) if order.in_quote else size(order.quantity, listing, trims=stream),
         "side": SIDES[order.side],
         "isLeverage": str(int(order.leveraged)) if listing.is_spot else "",
         "positionIdx": order.position_idx,
@@ -120,9 +122,9 @@ def order(order: Order, listing: Listing, *, stream: bool = False) -> Rendered:
         "cancelType": order.cancel_type,
         "rejectReason": order.reject_reason,
         "avgPrice": "" if order.average is None else figure(order.average),
-        "leavesQty": _leaves(order, listing) if open_ else "0",
+        "leavesQty": _leaves(order, listing, trims=stream) if open_ else "0",
         "leavesValue": number(_leaves_value(order)) if open_ else "0",
-        "cumExecQty": size(order.filled, listing),
+        "cumExecQty": size(order.filled, listing, trims=stream),
         "cumExecValue": number(order.value),
         "cumExecFee": number(order.fees.get(coin, ZERO)),
         "timeInForce": order.time_in_force.value,
@@ -131,12 +133,11 @@ def order(order: Order, listing: Listing, *, stream: bool = False) -> Rendered:
         "orderIv": "",
         "marketUnit": _market_unit(order.kind, listing, in_quote=order.in_quote),
         "slippageToleranceType": order.slippage_type or "UNKNOWN",
-        "slippageTolerance": "" if order.slippage is None else number(order.slippage),
-        **_trigger(order, listing),
-        **_exits(order.take_profit, order.stop_loss, listing),
-        "tpslMode": order.tpsl_mode.value if order.tpsl_mode is not None else "",
+        "slippageTolerance": absent if order.slippage is None else number(order.slippage),
+        **_trigger(order, listing, trims=stream),
+        **_exits(order.take_profit, order.stop_loss, listing, trims=stream),
         "ocoTriggerBy": "",
-        "lastPriceOnCreated": price(order.last_on_create, listing) if order.last_on_create else "",
+        "lastPriceOnCreated": price(order.last_on_create, listing, trims=stream) if order.last_on_create else "",
         "reduceOnly": order.reduce_only,
         "closeOnTrigger": order.close_on_trigger,
         "placeType": "",
@@ -153,7 +154,10 @@ def order(order: Order, listing: Listing, *, stream: bool = False) -> Rendered:
     if listing.is_spot:
         rendered["basePrice"] = rendered["lastPriceOnCreated"]
     else:
+        # Fields that spot does not have: general clients tell the two apart by them.
         rendered["createType"] = order.create_type
+        unset = "UNKNOWN" if stream else ""
+        rendered["tpslMode"] = unset if order.tpsl_mode is None else order.tpsl_mode.value
     if stream:
         rendered |= {
             "category": listing.category,
@@ -170,8 +174,8 @@ def fee_coin(order: Order, listing: Listing) -> str:
     return listing.instrument.base if listing.is_spot and order.side is Side.BUY else listing.instrument.quote
 
 
-def _leaves(order: Order, listing: Listing) -> str:
-    return number(order.left) if order.in_quote else size(order.left, listing)
+def _leaves(order: Order, listing: Listing, *, trims: bool) -> str:
+    return number(order.left) if order.in_quote else size(order.left, listing, trims=trims)
 
 
 def _leaves_value(order: Order) -> Decimal:
@@ -185,29 +189,30 @@ def _market_unit(kind: OrderType | None, listing: Listing, *, in_quote: bool) ->
     return "quoteCoin" if in_quote else "baseCoin"
 
 
-def _trigger(order: Order, listing: Listing) -> Rendered:
+def _trigger(order: Order, listing: Listing, *, trims: bool) -> Rendered:
     trigger = order.trigger
     if trigger is None:
         if order.trailing is None:
             return {"triggerPrice": "", "triggerDirection": 0, "triggerBy": ""}
         # A trailing stop that is not active yet shows the price it becomes so at, and the way it will be triggered.
         return {
-            "triggerPrice": price_or_none(order.active_price, listing),
+            "triggerPrice": price_or_none(order.active_price, listing, trims=trims),
             "triggerDirection": _FALL if order.side is Side.SELL else _RISE,
             "triggerBy": TriggerBy.LAST.value,
         }
     return {
-        "triggerPrice": price(trigger.price, listing),
+        "triggerPrice": price(trigger.price, listing, trims=trims),
         "triggerDirection": _RISE if trigger.rising else _FALL,
         "triggerBy": "" if listing.is_spot else trigger.by.value,
     }
 
 
-def _exits(take_profit: Exit | None, stop_loss: Exit | None, listing: Listing) -> Rendered:
+def _exits(take_profit: Exit | None, stop_loss: Exit | None, listing: Listing, *, trims: bool) -> Rendered:
     def of(exit_: Exit | None, name: str, short: str) -> Rendered:
+        limit = price_or_none(exit_.limit if exit_ else None, listing, trims=trims)
         return {
-            name: price_or_none(exit_.price if exit_ else None, listing),
-            f"{short}LimitPrice": price_or_none(exit_.limit if exit_ else None, listing),
+            name: price_or_none(exit_.price if exit_ else None, listing, trims=trims),
+            f"{short}LimitPrice": limit or ("" if listing.is_spot else "0"),
             f"{short}TriggerBy": exit_.by.value if exit_ and not listing.is_spot else "",
         }
 
@@ -215,22 +220,24 @@ def _exits(take_profit: Exit | None, stop_loss: Exit | None, listing: Listing) -
 
 
 def execution(execution: Execution, listing: Listing, *, stream: bool = False) -> Rendered:
-    """A fill or a settlement of funding (Bybit v5, *Get Trade History*)."""
+    """A fill or a settlement of funding (Bybit v5, *Get Trade History*: the index price is of options alone)."""
     in_quote = execution.in_quote
     rendered: Rendered = {
         "symbol": listing.symbol,
         "orderId": execution.order_id,
         "orderLinkId": execution.link_id,
         "side": SIDES[execution.side],
-        "orderPrice": price(execution.order_price or ZERO, listing),
-        "orderQty": number(execution.order_quantity) if in_quote else size(execution.order_quantity, listing),
-        "leavesQty": number(execution.left) if in_quote else size(execution.left, listing),
+        "orderPrice": price(execution.order_price or ZERO, listing, trims=stream),
+        "orderQty": number(execution.order_quantity)
+        if in_quote
+        else size(execution.order_quantity, listing, trims=stream),
+        "leavesQty": number(execution.left) if in_quote else size(execution.left, listing, trims=stream),
         "orderType": execution.kind.value if execution.kind is not None else "UNKNOWN",
         "stopOrderType": execution.stop_order_type or ("" if listing.is_spot else "UNKNOWN"),
         "execFee": number(execution.fee),
         "execId": execution.exec_id,
-        "execPrice": price(execution.price, listing),
-        "execQty": size(execution.quantity, listing),
+        "execPrice": price(execution.price, listing, trims=stream),
+        "execQty": size(execution.quantity, listing, trims=stream),
         "execType": execution.exec_type.value,
         "execValue": number(execution.value),
         "execTime": milliseconds(execution.ts),
@@ -239,11 +246,11 @@ def execution(execution: Execution, listing: Listing, *, stream: bool = False) -
         "feeRate": number(execution.fee_rate),
         "tradeIv": "",
         "markIv": "",
-        "markPrice": price_or_none(execution.mark, listing),
-        "indexPrice": price_or_none(execution.index, listing),
+        "markPrice": price_or_none(execution.mark, listing, trims=stream),
+        "indexPrice": "",
         "underlyingPrice": "",
         "blockTradeId": "",
-        "closedSize": "" if listing.is_spot else size(execution.closed, listing),
+        "closedSize": "" if listing.is_spot else size(execution.closed, listing, trims=stream),
         "seq": execution.seq,
         "extraFees": "",
     }
@@ -270,8 +277,8 @@ def fast_execution(execution: Execution, listing: Listing) -> Rendered | None:
         "isMaker": execution.maker,
         "orderLinkId": "" if execution.maker else execution.link_id,
         "execId": execution.exec_id,
-        "execPrice": price(execution.price, listing),
-        "execQty": size(execution.quantity, listing),
+        "execPrice": price(execution.price, listing, trims=True),
+        "execQty": size(execution.quantity, listing, trims=True),
         "side": SIDES[execution.side],
         "execTime": milliseconds(execution.ts),
         "seq": execution.seq,
@@ -298,24 +305,25 @@ def position(exchange: Exchange, uid: str, instrument: str, index: int, *, strea
         "riskLimitValue": number(tier.up_to) if tier.up_to.is_finite() else "",
         "symbol": listing.symbol,
         "side": "" if flat else SIDES[Side.BUY if holding.quantity > 0 else Side.SELL],
-        "size": "0" if flat else size(abs(holding.quantity), listing),
+        "size": "0" if flat else size(abs(holding.quantity), listing, trims=stream),
         "entryPrice" if stream else "avgPrice": "0" if holding.entry is None else figure(holding.entry),
         "positionValue": _unless(flat, abs(holding.position.value), stream=stream),
         "autoAddMargin": 0,
         "positionStatus": holding.status,
         "leverage": number(leverage),
         "breakEvenPrice": _unless(flat, _break_even(account, holding), stream=stream),
-        "markPrice": price_or_none(mark, listing),
-        "liqPrice": price_or_none(_liquidation_price(exchange, uid, instrument, index), listing),
+        "markPrice": price_or_none(mark, listing, trims=stream),
+        "liqPrice": price_or_none(_liquidation_price(exchange, uid, instrument, index), listing, trims=stream),
         "bustPrice": "",
         "positionIM": figure(sums.initial),
         "positionIMByMp": figure(sums.initial),
         "positionMM": figure(sums.maintenance),
         "positionMMByMp": figure(sums.maintenance),
-        "positionBalance": figure(sums.initial),
-        "takeProfit": _exit_price(exchange, uid, holding.take_profit, listing),
-        "stopLoss": _exit_price(exchange, uid, holding.stop_loss, listing),
-        "trailingStop": _trailing_distance(exchange, uid, holding, listing),
+        # Of isolated margin alone: in cross margin it is the account that backs a position.
+        "positionBalance": "0",
+        "takeProfit": _exit_price(exchange, uid, holding.take_profit, listing, stream=stream),
+        "stopLoss": _exit_price(exchange, uid, holding.stop_loss, listing, stream=stream),
+        "trailingStop": _trailing_distance(exchange, uid, holding, listing, stream=stream),
         "sessionAvgPrice": "",
         "delta": "",
         "gamma": "",
@@ -366,14 +374,16 @@ def _liquidation_price(exchange: Exchange, uid: str, instrument: str, index: int
     return found if found is not None and listing.instrument.tick <= found <= max_price(listing) else None
 
 
-def _exit_price(exchange: Exchange, uid: str, order_id: str, listing: Listing) -> str:
+def _exit_price(exchange: Exchange, uid: str, order_id: str, listing: Listing, *, stream: bool) -> str:
     exit_ = exchange.accounts[uid].open_orders.get(order_id)
-    return price(exit_.trigger.price, listing) if exit_ is not None and exit_.trigger is not None else ""
+    if exit_ is None or exit_.trigger is None:
+        return "0" if stream else ""
+    return price(exit_.trigger.price, listing, trims=stream)
 
 
-def _trailing_distance(exchange: Exchange, uid: str, holding: Holding, listing: Listing) -> str:
+def _trailing_distance(exchange: Exchange, uid: str, holding: Holding, listing: Listing, *, stream: bool) -> str:
     exit_ = exchange.accounts[uid].open_orders.get(holding.trailing)
-    return price((exit_.trailing if exit_ is not None else None) or ZERO, listing)
+    return price((exit_.trailing if exit_ is not None else None) or ZERO, listing, trims=stream)
 
 
 def _adl_rank(sums: PositionFigures) -> int:

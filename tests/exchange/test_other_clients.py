@@ -1,10 +1,34 @@
 """What clients of others hold the venue to: forms that strictly typed models and general trading libraries rely on.
 
-Each was found by running such a client against the exchange.
+Each was found by running such a client against the exchange, or by laying messages recorded from the venue beside its own.
 """
 
 import pytest
 from msgspec.structs import replace
+
+from tests.exchange.stage import limit, market, order, staged
+
+
+@pytest.fixture(scope="module")
+def venue():
+    with staged() as stage:
+        stage.server.limits.scale = float("inf")
+        yield stage
+
+
+def told_of(venue, *requests):
+    """What the private topics say of requests, by topic: the data of all messages, in order."""
+    with (
+        venue.private("order", "execution", "execution.fast", "position", "wallet") as client,
+        venue.trader() as trader,
+    ):
+        for request in requests:
+            answer = trader.ask(request)
+            assert answer["retCode"] == 0, answer
+        told = {}
+        for message in client.gather(0.4):
+            told.setdefault(message["topic"], []).extend(message["data"])
+        return told
 
 
 class TestOrders:
@@ -25,6 +49,86 @@ class TestOrders:
         assert stop["orderStatus"] == "Untriggered"
         assert (stop["triggerDirection"], stop["triggerBy"]) == (direction, "LastPrice")
         assert stop["tpslMode"] == "Full", "it closes the position whole"
+
+    def test_spot_has_no_tpsl_mode_and_no_create_type(self, server):
+        """Bybit v5, *Get Open & Closed Orders*: "Spot does not have this field"; libraries tell contracts from spot by it."""
+        of_spot = server.found(server.order("Buy", "0.01", "59500", category="spot"), category="spot")
+        of_linear = server.found(server.order("Buy", "0.01", "59500"))
+
+        assert {"tpslMode", "createType"}.isdisjoint(of_spot)
+        assert (of_linear["tpslMode"], of_linear["createType"]) == ("", "CreateByUser")
+
+    def test_a_limit_of_an_exit_that_is_not_there_is_zero_on_linear(self, server):
+        """Answers recorded from the venue in 2025: "slLimitPrice": "0"."""
+        order = server.found(server.order("Buy", "0.01", "59500"))
+
+        assert [order[name] for name in ("tpLimitPrice", "slLimitPrice", "slippageTolerance")] == ["0", "0", "0"]
+        assert [order[name] for name in ("takeProfit", "stopLoss", "triggerPrice")] == ["", "", ""]
+
+    def test_the_index_price_of_a_fill_is_of_options_alone(self, server):
+        """Bybit v5, *Get Trade History*: indexPrice."""
+        server.order("Buy", "0.01")
+
+        (fill, *_) = server.read("/v5/execution/list", category="linear", symbol="BTCUSDT")["list"]
+
+        assert fill["indexPrice"] == ""
+        assert fill["markPrice"] != ""
+
+    def test_a_position_in_cross_margin_has_no_balance_of_its_own(self, server):
+        """Bybit v5, *Position* stream; messages recorded from unified accounts: "positionBalance": "0"."""
+        server.order("Buy", "0.01")
+
+        (position,) = server.read("/v5/position/list", category="linear", symbol="BTCUSDT")["list"]
+
+        assert position["positionBalance"] == "0"
+
+
+class TestPrivateStreams:
+    def test_numbers_of_linear_are_trimmed(self, venue):
+        """Messages recorded from the venue: "price": "69795.6", "qty": "0.001", never "69795.60"."""
+        told = told_of(venue, limit(price="59000", qty="0.010", takeProfit="61000"), market(qty="0.020"))
+
+        resting, taking = told["order"][0], told["order"][-1]
+        shown = ("price", "qty", "leavesQty", "cumExecQty", "takeProfit", "leavesValue")
+        assert [resting[name] for name in shown] == ["59000", "0.01", "0.01", "0", "61000", "590"]
+        assert (taking["cumExecQty"], taking["leavesQty"]) == ("0.02", "0")
+        (fill,), (fast,) = told["execution"], told["execution.fast"]
+        assert (fill["execPrice"], fill["execQty"], fill["leavesQty"]) == ("60000.1", "0.02", "0")
+        assert (fast["execPrice"], fast["execQty"]) == ("60000.1", "0.02")
+        assert told["position"][-1]["size"] == "0.02"
+
+    def test_an_order_without_exits_has_an_unknown_tpsl_mode(self, venue):
+        """Messages recorded from the venue: "tpslMode": "UNKNOWN", where REST says ""; spot has none."""
+        of_linear = told_of(venue, limit(qty="0.010"))["order"][0]
+        of_spot = told_of(
+            venue, order(category="spot", symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.01", price="59000")
+        )
+
+        assert of_linear["tpslMode"] == "UNKNOWN"
+        assert "tpslMode" not in of_spot["order"][0]
+
+    def test_a_position_without_exits_has_them_at_zero(self, venue):
+        """Bybit v5, *Position* stream: "takeProfit": "0"."""
+        position = told_of(venue, market(side="Sell", qty="0.010"))["position"][-1]
+
+        assert [position[name] for name in ("takeProfit", "stopLoss", "trailingStop")] == ["0", "0", "0"]
+
+    def test_a_wallet_tells_the_coins_that_changed(self, venue):
+        """A message recorded from an account of several coins names the one a fill was paid in, and the sums are of all."""
+        of_linear = told_of(venue, market(qty="0.010"))["wallet"][-1]
+        of_spot = told_of(venue, market(category="spot", qty="600"))["wallet"][-1]
+
+        assert [coin["coin"] for coin in of_linear["coin"]] == ["USDT"]
+        assert {coin["coin"] for coin in of_spot["coin"]} == {"BTC", "USDT"}
+        assert float(of_linear["totalWalletBalance"]) > 2 * float(of_linear["coin"][0]["usdValue"])
+
+    def test_a_coin_that_is_sold_out_is_told(self, venue):
+        """A client that keeps what it was told last would otherwise hold it for ever."""
+        with venue.trader("2") as other:
+            assert other.ask(limit(category="spot", symbol="ETHUSDT", price="2000", qty="50"))["retCode"] == 0
+        sold = told_of(venue, market(category="spot", symbol="ETHUSDT", side="Sell", qty="50"))["wallet"][-1]
+
+        assert {coin["coin"]: coin["walletBalance"] for coin in sold["coin"]}["ETH"] == "0"
 
 
 class TestTickers:

@@ -132,11 +132,11 @@ def test_a_market_order_is_told_in_every_topic(venue):
         assert set(message) == (envelope if topic == "execution.fast" else envelope | {"id"})
         assert type(message["creationTime"]) is int
     final, fill = told["order"]["data"][-1], told["execution"]["data"][-1]
-    assert (final["orderStatus"], final["category"], final["cumExecQty"]) == ("Filled", "linear", "0.020")
-    assert (fill["execQty"], fill["orderId"], fill["isMaker"]) == ("0.020", final["orderId"], False)
+    assert (final["orderStatus"], final["category"], final["cumExecQty"]) == ("Filled", "linear", "0.02")
+    assert (fill["execQty"], fill["orderId"], fill["isMaker"]) == ("0.02", final["orderId"], False)
     assert told["execution.fast"]["data"][0]["execId"] == fill["execId"]
     [position] = told["position"]["data"]
-    assert (position["symbol"], position["side"], position["size"]) == ("BTCUSDT", "Buy", "0.020")
+    assert (position["symbol"], position["side"], position["size"]) == ("BTCUSDT", "Buy", "0.02")
     assert position["seq"] == fill["seq"]
     assert "entryPrice" in position
     assert "avgPrice" not in position
