@@ -39,9 +39,7 @@ from hean.messages import (
     Side,
     Trade,
 )
-from hean.units import MINUTE, SECOND
-
-MS = 1_000_000
+from hean.units import MILLISECOND, MINUTE, SECOND
 
 Said = Observation | FeedStale | FeedLive | ErrorReported
 
@@ -181,8 +179,9 @@ class BybitFeed:
         self._asked = 0
         self._ts_clock = 0
         self._ticked = 0
+        terms = pace or Pace(), pings or Pings(), attempts or Attempts()
         self._channels = {
-            category: self._channel(endpoint, category, pace or Pace(), pings or Pings(), attempts or Attempts())
+            category: self._channel(endpoint, category, *terms)
             for category in dict.fromkeys(one.category for one in self._watched.values())
         }
         self._rest = BybitRest(endpoint, None, instruments={}, backoff=Backoff(), timeout_s=self.config.timeout_s)
@@ -208,6 +207,11 @@ class BybitFeed:
         for channel in self._channels.values():
             channel.stream.join(timeout_s)
         self._rest.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all of its threads are at work: one that failed says so on standard error, and does not come back."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def book(self, instrument: str) -> ShownBook | None:
         """The book of an instrument whose levels are watched; None while it is unknown."""
@@ -584,7 +588,7 @@ class BybitFeed:
         self._tell(ErrorReported(self._node, kind, detail))
 
     def _flush(self, now: int, *, force: bool = False) -> None:
-        if not self._out or (now - self._flushed < self.config.flush_ms * MS and not force):
+        if not self._out or (now - self._flushed < self.config.flush_ms * MILLISECOND and not force):
             return
         batch = [said for said in self._out if said is not None]
         self._out = []
@@ -614,15 +618,23 @@ class BybitFeed:
                 asked["limit"] = _TRADES_A_PAGE[watched.category]
                 return list(decode.rest_prints(self._rest.public("get_public_trade_history", asked), name))
             case "bars":
-                asked |= {"interval": str(self.config.bar_minutes), "start": watched.ts_bar // MS, "limit": 1_000}
+                asked |= {
+                    "interval": str(self.config.bar_minutes),
+                    "start": watched.ts_bar // MILLISECOND,
+                    "limit": 1_000,
+                }
                 said = self._rest.public("get_kline", asked)
                 return list(decode.rest_bars(said, name, length=self._bar_ns, until=now))
             case "premium":
-                asked |= {"interval": "1", "start": watched.ts_premium // MS, "limit": 1_000}
+                asked |= {"interval": "1", "start": watched.ts_premium // MILLISECOND, "limit": 1_000}
                 said = self._rest.public("get_premium_index_price_kline", asked)
                 return list(decode.premia(said, name, length=MINUTE, until=now))
             case _:
-                asked |= {"startTime": watched.ts_settled // MS + 1, "endTime": now // MS, "limit": 200}
+                asked |= {
+                    "startTime": watched.ts_settled // MILLISECOND + 1,
+                    "endTime": now // MILLISECOND,
+                    "limit": 200,
+                }
                 return list(decode.settlements(self._rest.public("get_funding_rate_history", asked), name))
 
 

@@ -41,9 +41,8 @@ from hean.errors import ConfigError, DataError, HeanError
 from hean.instruments import Category, Instrument, split_id
 from hean.messages import AccountSnapshot, CancelOrder, FundingSettled, SubmitOrder, VenueOrder
 from hean.store.rules import from_bybit
-from hean.units import DAY, SECOND, utc
+from hean.units import DAY, MILLISECOND, SECOND, utc
 
-MS = 1_000_000
 SETTLE = "USDT"
 BAN_NS = 600 * SECOND
 """Bybit v5, *Rate limit*: HTTP 403 means this address asked too often, and lasts about ten minutes."""
@@ -86,7 +85,7 @@ class Backoff:
             if longer:
                 self.holds[question] = Hold(until, reason)
         if longer and (before is None or before.until < time.time_ns()):
-            self._report(f"{reason}: {question or 'nothing'} waits until {utc(until // MS * MS)}")
+            self._report(f"{reason}: {question or 'nothing'} waits until {utc(until // MILLISECOND * MILLISECOND)}")
 
     def left(self, question: str) -> tuple[int, str]:
         """Nanoseconds to wait before a question may be asked, and why; 0 when there are none."""
@@ -260,8 +259,8 @@ class BybitRest:
         for start, end in _spans(since, until):
             asked = {
                 "category": category_word(category),
-                "startTime": start // MS,
-                "endTime": -(-end // MS),
+                "startTime": start // MILLISECOND,
+                "endTime": -(-end // MILLISECOND),
                 "limit": _EXECUTIONS_A_PAGE,
             }
             found += self._executions(asked)
@@ -283,8 +282,8 @@ class BybitRest:
         for start, end in _spans(since, until):
             asked = {
                 "accountType": "UNIFIED",
-                "startTime": start // MS,
-                "endTime": -(-end // MS),
+                "startTime": start // MILLISECOND,
+                "endTime": -(-end // MILLISECOND),
                 "limit": _LINES_A_PAGE,
             }
             rows = self._all("get_transaction_log", asked)
@@ -502,7 +501,7 @@ def _reading() -> Iterator[None]:
 def _reset(headers: Any, now: int) -> int:
     """When a rate limit is over, by its header; within a second where the header makes no sense."""
     text = str((headers or {}).get("X-Bapi-Limit-Reset-Timestamp", ""))
-    at = int(text) * MS if text.isascii() and text.isdigit() else 0
+    at = int(text) * MILLISECOND if text.isascii() and text.isdigit() else 0
     return min(max(at, now + SECOND // 20), now + SECOND) if at else now + SECOND
 
 

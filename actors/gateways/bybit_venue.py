@@ -255,6 +255,11 @@ class BybitVenue:
         for stream in streams:
             stream.join(timeout_s)
 
+    @property
+    def alive(self) -> bool:
+        """Whether all of its threads are at work: one that failed says so on standard error, and does not come back."""
+        return all(thread.is_alive() for thread in self._threads)
+
     # --- the pump's thread ----------------------------------------------------------------------
 
     def _pump(self) -> None:

@@ -46,9 +46,9 @@ from hean.messages import (
     Side,
     Trade,
 )
+from hean.units import MILLISECOND
 
 VENUE = "BYBIT"
-MS = 1_000_000
 
 _SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 _CATEGORIES = {"linear": Category.LINEAR, "spot": Category.SPOT, "inverse": Category.INVERSE}
@@ -101,7 +101,7 @@ def rest_book(result: Mapping[str, Any], instrument: str) -> BookUpdate:
 def _levels(data: BookData | RestBook, instrument: str, ms: int, *, snapshot: bool) -> BookLevels:
     bids = tuple((float(price), float(size)) for price, size in data.b)
     asks = tuple((float(price), float(size)) for price, size in data.a)
-    return BookLevels(instrument, ms * MS, snapshot, bids, asks)
+    return BookLevels(instrument, ms * MILLISECOND, snapshot, bids, asks)
 
 
 def prints(said: Push, instrument: str) -> list[Print]:
@@ -110,7 +110,7 @@ def prints(said: Push, instrument: str) -> list[Print]:
         Print(
             row.trade_id,
             row.seq,
-            Trade(instrument, row.ts * MS, float(row.price), float(row.size), _SIDES[row.side]),
+            Trade(instrument, row.ts * MILLISECOND, float(row.price), float(row.size), _SIDES[row.side]),
         )
         for row in read(list[PublicTrade], said.data, said.topic)
     ]
@@ -123,7 +123,7 @@ def rest_prints(result: Mapping[str, Any], instrument: str) -> list[Print]:
         Print(
             row.exec_id,
             row.seq,
-            Trade(instrument, row.time * MS, float(row.price), float(row.size), _SIDES[row.side]),
+            Trade(instrument, row.time * MILLISECOND, float(row.price), float(row.size), _SIDES[row.side]),
         )
         for row in reversed(rows)
     ]
@@ -155,10 +155,10 @@ class Ticker(Struct):
         self.predicted = _kept(data.funding_rate, self.predicted)
         self.open_interest = _kept(data.open_interest, self.open_interest)
         if data.next_funding_time:
-            self.ts_next_funding = int(Decimal(data.next_funding_time)) * MS
+            self.ts_next_funding = int(Decimal(data.next_funding_time)) * MILLISECOND
         if self.mark is None or self.mark == before:
             return None
-        return MarkPrice(instrument, said.ts * MS, self.mark)
+        return MarkPrice(instrument, said.ts * MILLISECOND, self.mark)
 
 
 def _kept(said: str | None, before: float | None) -> float | None:
@@ -170,8 +170,8 @@ def bars(said: Push, instrument: str) -> list[Bar]:
     return [
         Bar(
             instrument,
-            (row.end + 1) * MS,
-            row.start * MS,
+            (row.end + 1) * MILLISECOND,
+            row.start * MILLISECOND,
             *(float(x) for x in (row.open, row.high, row.low, row.close, row.volume)),
         )
         for row in read(list[Kline], said.data, said.topic)
@@ -183,9 +183,9 @@ def rest_bars(result: Mapping[str, Any], instrument: str, *, length: int, until:
     """Read an answer of `market/kline`, oldest first: the candles that had closed by `until`, each `length` long."""
     rows = read(list[KlineRow], _rows(result), "market/kline")
     return [
-        Bar(instrument, row[0] * MS + length, row[0] * MS, *(float(x) for x in row[1:6]))
+        Bar(instrument, row[0] * MILLISECOND + length, row[0] * MILLISECOND, *(float(x) for x in row[1:6]))
         for row in reversed(rows)
-        if row[0] * MS + length <= until
+        if row[0] * MILLISECOND + length <= until
     ]
 
 
@@ -193,16 +193,19 @@ def premia(result: Mapping[str, Any], instrument: str, *, length: int, until: in
     """Read an answer of `market/premium-index-price-kline`, oldest first: the closes of the minutes that had ended."""
     rows = read(list[PriceRow], _rows(result), "market/premium-index-price-kline")
     return [
-        PremiumIndex(instrument, row[0] * MS + length, float(row[4]))
+        PremiumIndex(instrument, row[0] * MILLISECOND + length, float(row[4]))
         for row in reversed(rows)
-        if row[0] * MS + length <= until
+        if row[0] * MILLISECOND + length <= until
     ]
 
 
 def settlements(result: Mapping[str, Any], instrument: str) -> list[FundingRate]:
     """Read an answer of `market/funding/history`, oldest first."""
     rows = read(list[FundingRow], _rows(result), "market/funding/history")
-    return [FundingRate(instrument, row.funding_rate_timestamp * MS, float(row.funding_rate)) for row in reversed(rows)]
+    return [
+        FundingRate(instrument, row.funding_rate_timestamp * MILLISECOND, float(row.funding_rate))
+        for row in reversed(rows)
+    ]
 
 
 # --- orders -------------------------------------------------------------------------------------
@@ -283,7 +286,7 @@ def _order(row: OrderRow, category: str | None) -> Iterator[OrderWord]:
         stage=stage,
         reason=reason,
         exit=_exit(row.stop_order_type, row.create_type),
-        ts_updated=row.updated_time * MS,
+        ts_updated=row.updated_time * MILLISECOND,
     )
 
 
@@ -371,7 +374,7 @@ def _execution(
         fee_currency=row.fee_currency or _fee_currency(instrument, side, row, instruments),
         liquidity=Liquidity.MAKER if row.is_maker else Liquidity.TAKER,
         exit="liquidation" if row.exec_type in _FORCED_FILLS else _exit(row.stop_order_type, row.create_type),
-        ts_event=row.exec_time * MS,
+        ts_event=row.exec_time * MILLISECOND,
         seq=row.seq,
     )
 
@@ -397,7 +400,7 @@ def _settled(row: ExecutionRow, instrument: str) -> FundingSettled:
         rate=rate,
         mark=_decimal(row.mark_price or row.exec_price),
         amount=-paid,
-        ts_event=row.exec_time * MS,
+        ts_event=row.exec_time * MILLISECOND,
     )
 
 
@@ -526,7 +529,7 @@ def _transaction(row: LogRow) -> Transaction:
         trade_id=row.trade_id,
         order_id=row.order_id,
         link_id=row.order_link_id,
-        ts_event=row.transaction_time * MS,
+        ts_event=row.transaction_time * MILLISECOND,
     )
 
 

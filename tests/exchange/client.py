@@ -110,10 +110,13 @@ class Desk:
         return self
 
     def __exit__(self, *_):
+        alive = self.feed.alive and (self.venue is None or self.venue.alive)
         if self.venue is not None:
             self.venue.stop()
         self.feed.stop()
         self.rest.close()
+        assert alive, "no thread has failed"
+        assert not self.feed.alive
 
     def until(self, true, what, seconds=12.0):
         """Wait for something to become true."""
