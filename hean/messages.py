@@ -17,6 +17,10 @@ class Side(enum.IntEnum):
     BUY = 1
     SELL = -1
 
+    @property
+    def other(self) -> "Side":
+        return Side.SELL if self is Side.BUY else Side.BUY
+
 
 class TimeInForce(enum.StrEnum):
     GTC = "GTC"

@@ -309,7 +309,7 @@ def position(exchange: Exchange, uid: str, instrument: str, index: int, *, strea
         "entryPrice" if stream else "avgPrice": "0" if holding.entry is None else figure(holding.entry),
         "positionValue": _unless(flat, abs(holding.position.value), stream=stream),
         "autoAddMargin": 0,
-        "positionStatus": holding.status,
+        "positionStatus": "Normal",
         "leverage": number(leverage),
         "breakEvenPrice": _unless(flat, _break_even(account, holding), stream=stream),
         "markPrice": price_or_none(mark, listing, trims=stream),
@@ -340,7 +340,7 @@ def position(exchange: Exchange, uid: str, instrument: str, index: int, *, strea
         "isReduceOnly": False,
         "mmrSysUpdatedTime": "",
         "leverageSysUpdatedTime": "",
-        "tpslMode": holding.tpsl_mode.value,
+        "tpslMode": "Full",
         "tradeMode": 0,
     }
     if stream:

@@ -6,9 +6,9 @@ from actors.exchange import render
 from actors.exchange.operations import Answer, Call, Result
 from actors.exchange.parse import Fields
 from actors.exchange.rest_trade import DAYS_MS, page, span
-from hean.exchange.clearing import HAIRCUTS
+from hean.exchange.clearing import haircut
 from hean.exchange.refusals import invalid
-from hean.exchange.words import ZERO, LogRow
+from hean.exchange.words import LogRow
 from hean.units import MILLISECOND, utc
 
 UNIFIED_TRADING_ACCOUNT_2 = 5
@@ -139,7 +139,7 @@ def collateral(call: Call) -> Result:
                 "borrowUsageRate": "0",
                 "marginCollateral": True,
                 "collateralSwitch": True,
-                "collateralRatio": render.number(1 - HAIRCUTS.get(coin, ZERO)),
+                "collateralRatio": render.number(1 - haircut(coin)),
             }
             for coin in coins
         ]

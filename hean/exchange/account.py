@@ -9,7 +9,7 @@ from decimal import Decimal
 from msgspec import Struct, field
 
 from hean.exchange.listing import Listing
-from hean.exchange.words import ZERO, Order, TpslMode
+from hean.exchange.words import ZERO, Order
 from hean.execution.account import Position
 from hean.execution.fees import FeeRates
 from hean.execution.margin import initial, maintenance
@@ -32,13 +32,11 @@ class Holding(Struct, kw_only=True):
     take_profit: str = ""
     stop_loss: str = ""
     trailing: str = ""
-    tpsl_mode: TpslMode = TpslMode.FULL
     open_fee: Decimal = ZERO
     ts_created: int = 0
     ts_updated: int = 0
     ts_opened: int = 0
     seq: int = -1
-    status: str = "Normal"
 
     @property
     def quantity(self) -> Decimal:
@@ -189,7 +187,7 @@ def wallet(
     listings: Mapping[str, Listing],
     mark: Callable[[str], Decimal],
     worth: Callable[[str], Decimal | None],
-    haircuts: Mapping[str, Decimal],
+    haircut: Callable[[str], Decimal],
 ) -> Wallet:
     """Add an account up.
 
@@ -198,7 +196,7 @@ def wallet(
         listings: What it may hold positions in.
         mark: The mark of a derivative.
         worth: What one of a coin is worth in USDT; None for a coin nobody prices: it counts for nothing.
-        haircuts: By coin, the share of its worth that carries no margin.
+        haircut: The share of a coin's worth that carries no margin.
     """
     total = collateral = ZERO
     for coin, balance in account.balances.items():
@@ -208,7 +206,7 @@ def wallet(
         value = balance * price
         total += value
         # A debt counts in full.
-        collateral += value * (1 - haircuts.get(coin, ZERO)) if balance > 0 else value
+        collateral += value * (1 - haircut(coin)) if balance > 0 else value
     profit = held = kept = ordered = ZERO
     taker = account.rates.linear_taker
     for instrument, _, holding in account.positions():

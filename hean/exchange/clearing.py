@@ -39,8 +39,13 @@ from hean.units import SECOND
 HOUSE = "house"
 """Whose the background liquidity is: an account without margin, fees or records. It also takes over what is liquidated."""
 
-HAIRCUTS = {"BTC": Decimal("0.05"), "ETH": Decimal("0.05")}
-"""Share of a coin's worth that carries no margin. Bybit's has tiers by size; these are of the first."""
+_HAIRCUTS = {"USDT": ZERO, "USDC": ZERO, "BTC": Decimal("0.05"), "ETH": Decimal("0.05")}
+_OTHER_HAIRCUT = Decimal("0.15")
+
+
+def haircut(coin: str) -> Decimal:
+    """The share of a coin's worth that carries no margin. Bybit's has tiers by size; these are of the first, on the cautious side."""
+    return _HAIRCUTS.get(coin, _OTHER_HAIRCUT)
 
 
 class Records(Struct):
@@ -50,6 +55,60 @@ class Records(Struct):
     executions: list[Execution] = field(default_factory=list)
     log: list[LogRow] = field(default_factory=list)
     closed: list[ClosedPnl] = field(default_factory=list)
+
+
+class Fill(Struct, frozen=True):
+    """One fill of a client's order: what traded, and what it costs. `paid` is in `coin`, and positive when it is paid."""
+
+    order: Order
+    market: Market
+    quantity: Decimal
+    price: Decimal
+    liquidity: Liquidity
+    exec_type: ExecType
+    exec_id: str
+    rate: Decimal
+    paid: Decimal
+    coin: str
+    now: int
+
+    @property
+    def value(self) -> Decimal:
+        return self.quantity * self.price
+
+    def execution(self, closed: Decimal, realised: Decimal) -> Execution:
+        """What is recorded of it, once the order has been told."""
+        order, market = self.order, self.market
+        return Execution(
+            exec_id=self.exec_id,
+            uid=order.uid,
+            instrument=order.instrument,
+            exec_type=self.exec_type,
+            side=order.side,
+            price=self.price,
+            quantity=self.quantity,
+            value=self.value,
+            fee=self.paid,
+            fee_coin=self.coin,
+            fee_rate=self.rate,
+            maker=self.liquidity is Liquidity.MAKER,
+            mark=market.mark,
+            index=market.pricing.index,
+            ts=self.now,
+            seq=market.seq,
+            order_id=order.order_id,
+            link_id=order.link_id,
+            kind=order.kind,
+            order_price=order.price,
+            order_quantity=order.quantity,
+            left=ZERO if order.in_quote else order.left,
+            stop_order_type=order.stop_order_type,
+            create_type=order.create_type,
+            closed=closed,
+            pnl=realised,
+            leveraged=order.leveraged,
+            in_quote=order.in_quote,
+        )
 
 
 class Clearing:
@@ -143,139 +202,102 @@ class Clearing:
         exec_id: str = "",
     ) -> None:
         """Book one fill of a client's order, with its fee, and record it."""
-        account = self.accounts[order.uid]
-        listing = market.listing
-        instrument = listing.instrument
+        account, instrument = self.accounts[order.uid], market.listing.instrument
         rate = account.rates.of(instrument.category, liquidity)
         paid, coin = fee(instrument, order.side, quantity, price, rate, liquidity)
-        value = quantity * price
+        exec_id = exec_id or self.ids.execution(spot=instrument.is_spot)
+        fill = Fill(order, market, quantity, price, liquidity, exec_type, exec_id, rate, paid, coin, now)
         order.filled += quantity
-        order.value += value
-        order.left -= value if order.in_quote else quantity
+        order.value += fill.value
+        order.left -= fill.value if order.in_quote else quantity
         order.fees[coin] = order.fees.get(coin, ZERO) + paid
         order.ts_updated = account.ts_updated = now
         self.fees[coin] = self.fees.get(coin, ZERO) + paid
-        closed = realised = ZERO
         if instrument.is_spot:
-            exec_id = exec_id or self.ids.execution(spot=True)
-            self._book_coins(account, order, market, quantity, price, paid, coin, rate, exec_id, now)
+            self._book_coins(account, fill)
+            closed = realised = ZERO
         else:
-            exec_id = exec_id or self.ids.execution(spot=False)
-            holding = account.holding(instrument.id, order.position_idx)
-            held = holding.quantity
-            if held * order.side < 0:
-                closed = min(abs(held), quantity)
-            entry = holding.entry
-            realised = holding.position.trade(quantity * order.side, price)
-            self._settle_position(account, holding, held, realised, paid, now)
-            holding.seq = market.seq
-            balance = account.credit(coin, realised - paid)
-            account.realised[coin] = account.realised.get(coin, ZERO) + realised - paid
-            self.log(
-                LogRow(
-                    row_id=self.ids.row(order.uid, listing.symbol),
-                    uid=order.uid,
-                    kind=_LOG_KIND[exec_type],
-                    currency=coin,
-                    change=realised - paid,
-                    cash_flow=realised,
-                    fee=paid,
-                    balance=balance,
-                    instrument=instrument.id,
-                    side=order.side,
-                    quantity=quantity,
-                    size=holding.quantity,
-                    price=price,
-                    fee_rate=rate,
-                    trade_id=exec_id,
-                    order_id=order.order_id,
-                    link_id=order.link_id,
-                    ts=now,
-                )
-            )
-            closing_fee = ZERO
-            if closed and entry is not None:
-                opening_fee = (holding.open_fee * closed / abs(held)).quantize(PICO)
-                closing_fee = (paid * closed / quantity).quantize(PICO)
-                order.closed_pnl += realised - opening_fee - closing_fee
-                self._close(account, order, exec_type, closed, entry, price, realised, opening_fee, closing_fee, now)
-                holding.open_fee -= opening_fee
-            holding.open_fee += paid - closing_fee
-        self._record(
-            Execution(
-                exec_id=exec_id,
-                uid=order.uid,
-                instrument=instrument.id,
-                exec_type=exec_type,
-                side=order.side,
-                price=price,
-                quantity=quantity,
-                value=value,
-                fee=paid,
-                fee_coin=coin,
-                fee_rate=rate,
-                maker=liquidity is Liquidity.MAKER,
-                mark=market.mark,
-                index=market.pricing.index,
-                ts=now,
-                seq=market.seq,
-                order_id=order.order_id,
-                link_id=order.link_id,
-                kind=order.kind,
-                order_price=order.price,
-                order_quantity=order.quantity,
-                left=ZERO if order.in_quote else order.left,
-                stop_order_type=order.stop_order_type,
-                create_type=order.create_type,
-                closed=closed,
-                pnl=realised,
-                leveraged=order.leveraged,
-                in_quote=order.in_quote,
-            )
-        )
+            closed, realised = self._book_position(account, fill)
+        self._record(fill.execution(closed, realised))
         self.events.append(WalletChanged(order.uid))
 
-    def _book_coins(
-        self,
-        account: TradingAccount,
-        order: Order,
-        market: Market,
-        quantity: Decimal,
-        price: Decimal,
-        paid: Decimal,
-        fee_coin: str,
-        rate: Decimal,
-        exec_id: str,
-        now: int,
-    ) -> None:
+    def _book_coins(self, account: TradingAccount, fill: "Fill") -> None:
         """Exchange coins, each with its own line in the log, its quantity signed."""
-        instrument = market.listing.instrument
-        signed = quantity * order.side
-        for coin, flow in ((instrument.base, signed), (instrument.quote, -signed * price)):
-            charged = paid if coin == fee_coin else ZERO
-            balance = account.credit(coin, flow - charged)
-            self.log(
-                LogRow(
-                    row_id=self.ids.row(order.uid, market.listing.symbol),
-                    uid=order.uid,
-                    kind="TRADE",
-                    currency=coin,
-                    change=flow - charged,
-                    cash_flow=flow,
-                    fee=charged,
-                    balance=balance,
-                    instrument=instrument.id,
-                    side=order.side,
-                    quantity=flow,
-                    size=ZERO,
-                    price=price,
-                    fee_rate=rate if coin == fee_coin else ZERO,
-                    trade_id=exec_id,
-                    order_id=order.order_id,
-                    link_id=order.link_id,
-                    ts=now,
-                )
+        instrument = fill.market.listing.instrument
+        signed = fill.quantity * fill.order.side
+        for coin, flow in ((instrument.base, signed), (instrument.quote, -signed * fill.price)):
+            paid, rate = (fill.paid, fill.rate) if coin == fill.coin else (ZERO, ZERO)
+            balance = account.credit(coin, flow - paid)
+            self.log(self._line(fill, coin, balance, flow=flow, paid=paid, rate=rate, quantity=flow, size=ZERO))
+
+    def _book_position(self, account: TradingAccount, fill: "Fill") -> tuple[Decimal, Decimal]:
+        """Change the position, and settle what it realises. Returns the quantity closed and its profit before fees."""
+        order, name = fill.order, fill.market.listing.id
+        holding = account.holding(name, order.position_idx)
+        held, entry = holding.quantity, holding.entry
+        closed = min(abs(held), fill.quantity) if held * order.side < 0 else ZERO
+        realised = holding.position.trade(fill.quantity * order.side, fill.price)
+        self._settle_position(account, holding, held, realised, fill.paid, fill.now)
+        holding.seq = fill.market.seq
+        balance = account.credit(fill.coin, realised - fill.paid)
+        account.realised[fill.coin] = account.realised.get(fill.coin, ZERO) + realised - fill.paid
+        size = holding.quantity
+        self.log(
+            self._line(
+                fill,
+                fill.coin,
+                balance,
+                flow=realised,
+                paid=fill.paid,
+                rate=fill.rate,
+                quantity=fill.quantity,
+                size=size,
             )
+        )
+        closing_fee = ZERO
+        if closed and entry is not None:
+            opening_fee = (holding.open_fee * closed / abs(held)).quantize(PICO)
+            closing_fee = (fill.paid * closed / fill.quantity).quantize(PICO)
+            order.closed_pnl += realised - opening_fee - closing_fee
+            self._close(account, fill, closed, entry, realised, opening_fee, closing_fee)
+            holding.open_fee -= opening_fee
+        holding.open_fee += fill.paid - closing_fee
+        return closed, realised
+
+    def _line(
+        self,
+        fill: "Fill",
+        coin: str,
+        balance: Decimal,
+        *,
+        flow: Decimal,
+        paid: Decimal,
+        rate: Decimal,
+        quantity: Decimal,
+        size: Decimal,
+    ) -> LogRow:
+        """A fill in the transaction log, for one of the coins that moved."""
+        order, listing = fill.order, fill.market.listing
+        return LogRow(
+            row_id=self.ids.row(order.uid, listing.symbol),
+            uid=order.uid,
+            kind=_LOG_KIND[fill.exec_type],
+            currency=coin,
+            change=flow - paid,
+            cash_flow=flow,
+            fee=paid,
+            balance=balance,
+            instrument=listing.id,
+            side=order.side,
+            quantity=quantity,
+            size=size,
+            price=fill.price,
+            fee_rate=rate,
+            trade_id=fill.exec_id,
+            order_id=order.order_id,
+            link_id=order.link_id,
+            ts=fill.now,
+        )
 
     def _settle_position(
         self, account: TradingAccount, holding: Holding, held: Decimal, realised: Decimal, paid: Decimal, now: int
@@ -295,17 +317,15 @@ class Clearing:
     def _close(
         self,
         account: TradingAccount,
-        order: Order,
-        exec_type: ExecType,
+        fill: "Fill",
         closed: Decimal,
         entry: Decimal,
-        price: Decimal,
         realised: Decimal,
-        open_fee: Decimal,
-        close_fee: Decimal,
-        now: int,
+        opening_fee: Decimal,
+        closing_fee: Decimal,
     ) -> None:
-        """Add a closing fill to its order's record; the first begins it."""
+        """Add what a fill has closed to the record of its order."""
+        order, price, now = fill.order, fill.price, fill.now
         record = self._closing.get(order.order_id)
         if record is None:
             record = ClosedPnl(
@@ -314,7 +334,7 @@ class Clearing:
                 order_id=order.order_id,
                 side=order.side,
                 kind=order.kind,
-                exec_type=exec_type,
+                exec_type=fill.exec_type,
                 order_price=order.price if order.price is not None else price,
                 quantity=order.quantity,
                 closed=ZERO,
@@ -333,9 +353,9 @@ class Clearing:
         record.closed += closed
         record.entry_value += (closed * entry).quantize(PICO)
         record.exit_value += closed * price
-        record.pnl += realised - open_fee - close_fee
-        record.open_fee += open_fee
-        record.close_fee += close_fee
+        record.pnl += realised - opening_fee - closing_fee
+        record.open_fee += opening_fee
+        record.close_fee += closing_fee
         record.fills += 1
         record.ts_updated = now
         self.events.append(PnlClosed(replace(record)))
@@ -434,7 +454,7 @@ class Clearing:
         return market.mark or market.last or ZERO
 
     def wallet(self, account: TradingAccount) -> Wallet:
-        return wallet(account, self._listings, self.mark, self.worth, HAIRCUTS)
+        return wallet(account, self._listings, self.mark, self.worth, haircut)
 
 
 _ONE = Decimal(1)

@@ -7,7 +7,7 @@ IOC that finds nothing) is not checked here: such an order exists, and ends.
 from decimal import Decimal
 
 from hean.exchange.account import TradingAccount
-from hean.exchange.clearing import HAIRCUTS, Clearing
+from hean.exchange.clearing import Clearing, haircut
 from hean.exchange.market import REDUCE_ONLY, SETTLING, Market
 from hean.exchange.refusals import Refused, duplicate_link_id, invalid, no_balance, no_margin, out_of_band
 from hean.exchange.triggers import Triggers, check_exits
@@ -257,8 +257,7 @@ class Entry:
         short = account.free(coin) < 0
         if not short and order.side is Side.BUY and any(True for _ in account.positions()):
             # Money turned into a coin carries less margin: what positions need must still be there once all has been bought.
-            haircut = HAIRCUTS.get(instrument.base, ZERO)
-            short = self._clearing.wallet(account).available < account.locked[coin] * haircut
+            short = self._clearing.wallet(account).available < account.locked[coin] * haircut(instrument.base)
         if short:
             self._give_back(account, market, order, reserved)
             raise no_balance()

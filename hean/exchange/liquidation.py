@@ -112,12 +112,12 @@ class Liquidation:
         return order
 
     def _enter(self, order: Order, market: Market, price: Decimal, now: int) -> None:
-        self._matching.sweep(order, market, now, ExecType.LIQUIDATION)
+        self._matching.take(order, market, now, ExecType.LIQUIDATION)
         if order.left > 0:
             order.create_type = "CreateByTakeOver_PassThrough"
             self._matching.take_over(order, market, price, now, ExecType.LIQUIDATION)
         else:
-            self._matching.complete(order, market, now)
+            self._matching.fill_up(order, market, now)
 
     def deleverage(self, account: TradingAccount, market: Market, index: int, quantity: Decimal, now: int) -> None:
         """Close part of a position at the mark against the house: automatic deleveraging."""

@@ -39,9 +39,9 @@ class Matching:
         if order.time_in_force is TimeInForce.FOK and not self._fillable(order, market):
             self.end(order, market, now, reject_reason="EC_CancelForNoFullFill")
             return
-        ended = self._take(order, market, now, ExecType.TRADE)
+        ended = self.take(order, market, now, ExecType.TRADE)
         if self._steps_left(order, market) == 0 and order.filled:
-            self._fill_up(order, market, now)
+            self.fill_up(order, market, now)
         elif resting_kind and not ended:
             self._rest(order, market)
             if order.filled:
@@ -53,18 +53,10 @@ class Matching:
             reason = "EC_NoEnoughQtyToFill" if order.filled else "EC_NoImmediateQtyToFill"
             self.end(order, market, now, reject_reason=reason)
 
-    def sweep(self, order: Order, market: Market, now: int, exec_type: ExecType) -> None:
-        """Let an order take what it can, and leave the rest of it to the caller."""
-        self._take(order, market, now, exec_type)
-
-    def complete(self, order: Order, market: Market, now: int) -> None:
-        """End an order that has nothing left to fill."""
-        self._fill_up(order, market, now)
-
     def _would_take(self, order: Order, market: Market) -> str:
         if order.time_in_force is not TimeInForce.POST_ONLY or order.price is None:
             return ""
-        best = market.book.best(_other(order.side))
+        best = market.book.best(order.side.other)
         takes = best is not None and crosses(order.side, market.listing.ticks(order.price), best)
         return "EC_PostOnlyWillTakeLiquidity" if takes else ""
 
@@ -112,10 +104,10 @@ class Matching:
                 break
         return resting
 
-    def _take(self, order: Order, market: Market, now: int, exec_type: ExecType) -> str:
+    def take(self, order: Order, market: Market, now: int, exec_type: ExecType) -> str:
         """Trade with what rests, best first. Returns why it may not go on, as a cancel type; empty when nothing stops it."""
         limit = market.listing.ticks(order.price) if order.price is not None else None
-        while (resting := self._next(_other(order.side), market, now)) is not None:
+        while (resting := self._next(order.side.other, market, now)) is not None:
             if limit is not None and not crosses(order.side, limit, resting.price):
                 break
             steps = min(self._affordable(order, market, resting.price), resting.size)
@@ -141,7 +133,7 @@ class Matching:
 
     def _steps_left(self, order: Order, market: Market) -> int:
         if order.in_quote and order.left > 0:
-            best = market.book.best(_other(order.side))
+            best = market.book.best(order.side.other)
             return self._affordable(order, market, best) if best is not None else 1
         return market.listing.steps(order.left)
 
@@ -172,7 +164,7 @@ class Matching:
         clearing.fill(maker, market, quantity, price, Liquidity.MAKER, now, exec_id=exec_id)
         self._after_fill(maker, quantity)
         if resting.size == 0:
-            self._fill_up(maker, market, now)
+            self.fill_up(maker, market, now)
         else:
             maker.status = Status.PARTIALLY_FILLED
             self._reserve(maker, market)
@@ -214,7 +206,7 @@ class Matching:
         account = self._clearing.accounts[order.uid]
         account.reserve(order, market.listing, order.left, ZERO if order.price is None else order.price)
 
-    def _fill_up(self, order: Order, market: Market, now: int) -> None:
+    def fill_up(self, order: Order, market: Market, now: int) -> None:
         order.status = Status.FILLED
         self._leave(order, market)
         order.ts_updated = now
@@ -325,7 +317,7 @@ class Matching:
     def _push_through(self, market: Market, side: Side, ticks: int, steps: int, now: int) -> int:
         """Trade with the clients that a quote of the house would cross; its own orders on the other side give way. Steps traded."""
         left = steps
-        while left > 0 and (resting := self._next(_other(side), market, now)) is not None:
+        while left > 0 and (resting := self._next(side.other, market, now)) is not None:
             if not crosses(side, ticks, resting.price):
                 break
             if resting.owner == HOUSE:
@@ -338,7 +330,7 @@ class Matching:
         """Let the house take from the book, its own orders included: trade between others. Returns the steps traded."""
         book, listing = market.book, market.listing
         wanted = steps
-        while wanted > 0 and (resting := self._next(_other(side), market, now)) is not None:
+        while wanted > 0 and (resting := self._next(side.other, market, now)) is not None:
             if limit is not None and not crosses(side, limit, resting.price):
                 break
             traded = min(wanted, resting.size)
@@ -362,10 +354,10 @@ class Matching:
         """Close what is left of an order against the house at a price of its own, outside the book."""
         quantity = order.left
         self._match(market, now)
-        self._clearing.fill_house(market, _other(order.side), quantity, price)
+        self._clearing.fill_house(market, order.side.other, quantity, price)
         self._clearing.fill(order, market, quantity, price, Liquidity.TAKER, now, exec_type)
         self.shrunk.append((order.uid, order.instrument, order.position_idx))
-        self._fill_up(order, market, now)
+        self.fill_up(order, market, now)
 
     def fill_wholly(self, order: Order, market: Market, now: int) -> None:
         """Fill a resting order against the house at its own price: somebody was faster than its cancel."""
@@ -378,8 +370,8 @@ class Matching:
         self._match(market, now)
         exec_id = self._clearing.ids.execution(spot=market.listing.is_spot)
         self._make(resting, market, quantity, price, exec_id, now)
-        self._clearing.fill_house(market, _other(order.side), quantity, price)
-        self._print(market, exec_id, _other(order.side), price, quantity, now)
+        self._clearing.fill_house(market, order.side.other, quantity, price)
+        self._print(market, exec_id, order.side.other, price, quantity, now)
 
     def touched(self) -> list[tuple[str, str, int]]:
         """The positions that have changed since this was last asked, each once."""
@@ -394,10 +386,6 @@ class Matching:
 
     def say_position(self, uid: str, instrument: str, index: int) -> None:
         self._clearing.events.append(PositionChanged(uid, instrument, index))
-
-
-def _other(side: Side) -> Side:
-    return Side.SELL if side is Side.BUY else Side.BUY
 
 
 _RESTS = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})

@@ -5,7 +5,6 @@ Ours takes from the book until the level is next told; otherwise the market does
 
 from collections.abc import Iterator
 
-from hean.execution.desks import opposite
 from hean.execution.floor import Floor
 from hean.execution.margin import ZERO
 from hean.execution.matching import beyond, crosses, queue_after, walk
@@ -38,7 +37,7 @@ class BookMarket:
             return
         desk, book = desks[name], desks.books[name]
         for held in list(desk.held.values()):
-            best = book.best(opposite(held.side))
+            best = book.best(held.side.other)
             kind = held.reached(best, best) if best is not None else ""
             if kind:
                 yield from self._exit(name, desk, held, kind, now)
@@ -46,7 +45,7 @@ class BookMarket:
             if not working.resting:
                 continue
             side = working.order.side
-            best = book.best(opposite(side))
+            best = book.best(side.other)
             if best is not None and crosses(side, working.limit, best):
                 yield from self._floor.make(desk, working, now)
                 continue
@@ -82,7 +81,7 @@ class BookMarket:
         order, floor = working.order, self._floor
         instrument = floor.instruments[order.instrument]
         book = floor.desks.books[order.instrument]
-        other = opposite(order.side)
+        other = order.side.other
         best = book.best(other)
         limit = None if order.limit is None else working.limit
         marketable = best is not None and (limit is None or crosses(order.side, limit, best))
@@ -115,7 +114,7 @@ class BookMarket:
         floor = self._floor
         instrument, book = floor.instruments[name], floor.desks.books[name]
         wanted = floor.exit_quantity(instrument, held)
-        other = opposite(held.side)
+        other = held.side.other
         for take in list(walk(book.levels(other), held.side, wanted, None, instrument)):
             book.take(other, take.level, float(take.quantity))
             held.left -= take.quantity

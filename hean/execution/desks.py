@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from hean.execution.venue_state import Desk, Tier
 from hean.market.book import OrderBook
-from hean.messages import Bar, BarOpened, BookLevels, MarkPrice, Observation, Quote, Side, Trade
+from hean.messages import Bar, BarOpened, BookLevels, MarkPrice, Observation, Quote, Trade
 from hean.tape import Stream, Tape
 
 
@@ -152,7 +152,3 @@ class Desks:
 
 
 _QUOTE = ("bid", "bid_size", "ask", "ask_size")
-
-
-def opposite(side: Side) -> Side:
-    return Side.SELL if side is Side.BUY else Side.BUY

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from hean.execution.clearing import Clearing
-from hean.execution.desks import Desks, opposite
+from hean.execution.desks import Desks
 from hean.execution.margin import ZERO
 from hean.execution.orders import remember
 from hean.execution.venue_state import Desk, Held, SimulatedVenueConfig, SimulatedVenueState, Working
@@ -169,7 +169,7 @@ class Floor:
         desk.held[order.client_order_id] = Held(
             order.client_order_id,
             order.strategy,
-            opposite(order.side),
+            order.side.other,
             quantity,
             bracket.stop,
             bracket.target,

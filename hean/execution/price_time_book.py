@@ -99,7 +99,7 @@ class PriceTimeBook:
 
     def opposite(self, side: Side, limit: int | None) -> Iterator[Resting]:
         """The orders that one of `side` limited to `limit` would meet, in the order it would meet them. The book may not change meanwhile."""
-        other = Side.SELL if side is Side.BUY else Side.BUY
+        other = side.other
         bound = limit if limit is None or other is Side.SELL else -limit
         for at, level in self._sides[other].items():
             if bound is not None and at > bound:
