@@ -715,7 +715,8 @@ def _linear_ticker(market: Market, now: int, *, stream: bool) -> Rendered:
         **_interest(market.candles.interest, pricing.mark, listing),
         "fundingRate": "" if pricing.predicted is None else number(pricing.predicted),
         "nextFundingTime": milliseconds(pricing.ts_next),
-        "fundingIntervalHour": number((Decimal(listing.funding_minutes) / 60).quantize(Decimal("0.0001"))),
+        # Clients read whole hours here; what is shorter is said in minutes by instruments-info alone.
+        "fundingIntervalHour": str(max(1, listing.funding_minutes // 60)),
         "fundingCap": number(listing.instrument.funding_cap),
         **_touch(market),
         "preOpenPrice": "",

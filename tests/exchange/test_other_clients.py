@@ -5,7 +5,10 @@ Each was found by running such a client against the exchange, or by laying messa
 
 import pytest
 from msgspec.structs import replace
+from pybit.unified_trading import HTTP
 
+from actors.exchange import drills
+from actors.exchange.opening import Plan
 from tests.exchange.stage import limit, market, order, staged
 
 
@@ -145,3 +148,14 @@ class TestTickers:
         (ticker,) = server.read("/v5/market/tickers", None, category="spot", symbol="BTCUSDT")["list"]
 
         assert ticker["price24hPcnt"] == shown
+
+
+def test_a_funding_interval_below_an_hour_is_still_a_whole_number_to_those_who_read_hours():
+    """Bybit v5, *Get Tickers*: `fundingIntervalHour` counts hours; *Get Instruments Info* counts minutes."""
+    with drills.serving(Plan(funding_minutes=1)) as exchange:
+        session = HTTP()
+        session.endpoint = exchange.url
+        asked = {"category": "linear", "symbol": "BTCUSDT"}
+        (ticker,) = session.get_tickers(**asked)["result"]["list"]
+        (instrument,) = session.get_instruments_info(**asked)["result"]["list"]
+    assert (ticker["fundingIntervalHour"], instrument["fundingInterval"]) == ("1", 1)
