@@ -37,6 +37,7 @@ _BUY_SELL = {"Buy": Side.BUY, "Sell": Side.SELL}
 # 15 digits before the point and 18 behind it: more than any instrument has, and exact in what is computed of it.
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,18})?|\.[0-9]{1,18}", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _LAST_MS = 253_000_000_000_000  # in 9987: a month on there are still dates
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -96,9 +97,9 @@ class Fields:
                 return ""
             case str():
                 return value
-            case bool() | int() | float():
-                return str(value).lower() if isinstance(value, bool) else repr(value)
-            case Decimal():
+            case bool():
+                return str(value).lower()
+            case int():
                 return str(value)
             case _:
                 raise self.wrong(name)
@@ -217,14 +218,21 @@ def cursor(fields: Fields, parts: int) -> list[str] | None:
     return found
 
 
+def count(fields: Fields, text: str) -> int:
+    """A number in a cursor of ours: such as we give out, and no other."""
+    if _COUNT.fullmatch(text) is None:
+        raise fields.wrong("cursor")
+    return int(text)
+
+
 def place(fields: Fields) -> int | None:
     """A cursor that is a place in a list: how many entries, counted from the oldest, are still to be shown."""
     parts = cursor(fields, 2)
     if parts is None:
         return None
-    if parts[0] != "page" or _WHOLE.fullmatch(parts[1]) is None:
+    if parts[0] != "page":
         raise fields.wrong("cursor")
-    return max(0, int(parts[1]))
+    return count(fields, parts[1])
 
 
 # --- orders ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from actors.exchange import render
-from actors.exchange.parse import Fields, cursor, place
+from actors.exchange.parse import Fields, count, cursor, place
 from hean.exchange.candles import INTEREST_INTERVALS, INTERVALS, Kind
 from hean.exchange.market import Market
 from hean.exchange.refusals import invalid
@@ -132,9 +132,9 @@ def open_interest(server: "ExchangeServer", fields: Fields, _: int) -> Result:
     market = server.directory.named(fields)
     before = cursor(fields, 2)
     if before is not None:
-        if before[0] != "before" or not before[1].isdecimal():
+        if before[0] != "before":
             raise fields.wrong("cursor")
-        end = int(before[1]) - 1
+        end = count(fields, before[1]) - 1
     rows = market.candles.open_interest(interval, start, end, limit + 1)
     more = render.cursor("before", rows[limit - 1][0]) if len(rows) > limit else ""
     shown = [render.open_interest(row) for row in rows[:limit]]

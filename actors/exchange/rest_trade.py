@@ -18,6 +18,8 @@ from hean.units import DAY, MILLISECOND
 DAYS_MS = 24 * 60 * 60 * 1000
 _WEEK_MS = 7 * DAYS_MS
 _MOST_CLOSED = 500
+_MOST_LOOKED_AT = 20_000
+"""Entries of a history that one request goes through: more would hold everybody up."""
 _LEVERAGE_STEP = Decimal("0.01")
 _FORGOTTEN = frozenset({Status.CANCELLED, Status.REJECTED, Status.DEACTIVATED})
 _EMPTY = frozenset({"inverse", "option"})
@@ -54,21 +56,23 @@ def page(
 ) -> tuple[list[T], str]:
     """A page of a list, the newest first, and the cursor of the next; "" where nothing follows.
 
-    Only what lies between the times (ms) is looked at, and not more than it takes to fill the page.
+    Only what lies between the times (ms) is looked at, and not more than it takes to fill the page. Of a long history in
+    which little is wanted a page may be short, or empty, and the next one go on.
     """
     first = bisect_left(kept, between[0] * MILLISECOND, key=ts)
     last = bisect_left(kept, (between[1] + 1) * MILLISECOND, key=ts)
     begin = parse.place(fields)
     at = last if begin is None else min(last, begin)
     found: list[T] = []
-    while at > first:
+    until = max(first, at - _MOST_LOOKED_AT)
+    while at > until:
         entry = kept[at - 1]
         if wanted(entry):
             if len(found) == limit:
                 return found, render.page(at)
             found.append(entry)
         at -= 1
-    return found, ""
+    return found, render.page(at) if at > first else ""
 
 
 class Scope:
@@ -116,7 +120,7 @@ def open_orders(call: Call) -> Result:
     elif closed:
         recent = (
             order
-            for order in _newest(call)
+            for order in islice(_newest(call), _MOST_LOOKED_AT)
             if not order.status.is_open and _is_recent(call, order) and order.instrument in scope
         )
         found = [order for order in islice(recent, _MOST_CLOSED) if wanted(order)]
@@ -200,9 +204,8 @@ def _after(found: list[Order], fields: Fields, limit: int) -> tuple[list[Order],
     """The page of a list that may have lost some since the page before: what is older than the last one shown."""
     last = parse.cursor(fields, 2)
     if last is not None:
-        if not last[0].isdecimal():
-            raise fields.wrong("cursor")
-        found = [order for order in found if _age(order) < (int(last[0]), last[1])]
+        before = parse.count(fields, last[0]), last[1]
+        found = [order for order in found if _age(order) < before]
     shown = found[:limit]
     return shown, render.cursor(*_age(shown[-1])) if len(found) > limit else ""
 
@@ -287,8 +290,7 @@ def executions(call: Call) -> Result:
         order_id = call.account.link_ids.get(fields.text("orderLinkId"), "none")
     between = span(fields, call.now // MILLISECOND)
     if order_id and not (fields.text("startTime") or fields.text("endTime")):
-        order = call.exchange.records[call.uid].orders.get(order_id)
-        between = (order.ts_created // MILLISECOND if order else between[1], between[1])
+        between = _lifetime(call.exchange.records[call.uid].orders.get(order_id), between[1])
 
     def wanted(execution: Execution) -> bool:
         return (
@@ -299,6 +301,14 @@ def executions(call: Call) -> Result:
     found, more = page(kept, lambda one: one.ts, fields, between, limit, wanted)
     shown = [render.execution(one, scope.markets[one.instrument].listing) for one in found]
     return {"category": scope.category, "list": shown, "nextPageCursor": more}
+
+
+def _lifetime(order: Order | None, now_ms: int) -> tuple[int, int]:
+    """From when to when (ms) an order can have been filled; no time at all where there is none."""
+    if order is None:
+        return now_ms, now_ms - 1
+    ended = now_ms if order.status.is_open else order.ts_updated // MILLISECOND
+    return order.ts_created // MILLISECOND, ended
 
 
 # --- positions ------------------------------------------------------------------------------------

@@ -110,6 +110,10 @@ class TestTheWire:
             ("funding/history", {"category": "linear", "symbol": "BTCUSDT", "startTime": "1700000000000"}),
             ("open-interest", {"category": "linear", "symbol": "BTCUSDT", "intervalTime": "2h"}),
             ("open-interest", {"category": "linear", "symbol": "BTCUSDT", "intervalTime": "1h", "cursor": "x"}),
+            (
+                "open-interest",
+                {"category": "linear", "symbol": "BTCUSDT", "intervalTime": "1h", "cursor": f"before:{'9' * 5_000}"},
+            ),
             ("risk-limit", {"category": "linear", "symbol": "NOUSDT"}),
         ],
         ids=str,
