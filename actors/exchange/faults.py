@@ -115,7 +115,9 @@ class Faults:
         now = self._clock()
         self._streams[:] = [one for one in self._streams if not one.is_spent(now)]
         part = part_of(text)
-        pushes = [(self.latency_s, text)]
+        # An answer on the trade socket has come this far already: it has waited for `ack_delay_s`.
+        away_s = 0.0 if kind == "trade" else self.latency_s
+        pushes = [(away_s, text)]
         for fault in self._streams:
             # The push after one that is held back is to pass it, not to be held back as well.
             passes = fault.verb == "reorder" and (to, topic) in self._held
@@ -131,7 +133,7 @@ class Faults:
                         pushes *= 1 + fault.times
                     case "delay":
                         pushes = [(wait + fault.delay_s, one) for wait, one in pushes]
-        return pushes + [(self.latency_s, one) for one in self._held.pop((to, topic), ())]
+        return pushes + [(away_s, one) for one in self._held.pop((to, topic), ())]
 
 
 class Storm(Struct, frozen=True):

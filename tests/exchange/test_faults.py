@@ -239,3 +239,14 @@ def test_effects_are_told_in_sentences(faults):
         ["refused 1 request of /v5/{odd} with HTTP 403"],
         ["lost 1 answer of /v5/order/create"],
     ]
+
+
+def test_an_answer_on_the_trade_socket_is_not_sent_twice_as_far(faults):
+    """It waits for its acknowledgement to be due, and the distance is part of that."""
+    faults.move_away(0.2)
+
+    ((answered_s, _),) = faults.outgoing("order.create", "{}", "trade", "a")
+    ((pushed_s, _),) = faults.outgoing("order", "{}", "private", "a")
+
+    assert faults.ack_delay_s + answered_s == pytest.approx(0.22)
+    assert pushed_s == pytest.approx(0.2)
