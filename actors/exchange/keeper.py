@@ -40,7 +40,7 @@ from hean.exchange.words import (
     Trigger,
 )
 from hean.messages import Side
-from hean.units import MILLISECOND, MINUTE
+from hean.units import DAY, MILLISECOND, MINUTE
 
 FORMAT = 1
 """Raised whenever an older HEAN could no longer read the file, or would misread it."""
@@ -333,6 +333,8 @@ class Keeper:
             saved = Saved(accounts=accounts, records=records, counters=_read(found[0], Counters))
             for name, ts, rate in read("SELECT instrument, ts, rate FROM settled ORDER BY ts"):
                 saved.settled.setdefault(name, []).append((ts, Decimal(rate)))
+            # What the market no longer tells of its past is let go: a start must not take longer from week to week.
+            read(_DROP_CANDLES, ((self.market or {}).get("days", _MOST_DAYS) * _DAY_MS,))
             for name, at, body in read("SELECT instrument, ms, body FROM candles ORDER BY ms"):
                 saved.candles.setdefault(name, []).append((at, _read(body, Candle)))
                 self._kept_until[name] = at
@@ -381,6 +383,7 @@ def _text(value: Any) -> str:
 
 
 _KINDS: tuple[Kind, ...] = ("last", "mark", "index", "premium")
+_MOST_DAYS, _DAY_MS = 90, DAY // MILLISECOND
 _RESTORE = "put a copy of it back, or begin a new file"
 _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, body TEXT NOT NULL)",
@@ -400,4 +403,5 @@ _PUT_CLOSED = "INSERT INTO closed (order_id, uid, body) VALUES (?, ?, ?) ON CONF
 _ADD_EXECUTION = "INSERT INTO executions (uid, body) VALUES (?, ?)"
 _ADD_ROW = "INSERT INTO log (uid, body) VALUES (?, ?)"
 _PUT_SETTLED = "INSERT OR REPLACE INTO settled VALUES (?, ?, ?)"
+_DROP_CANDLES = "DELETE FROM candles WHERE ms < (SELECT max(ms) FROM candles) - ?"
 _PUT_CANDLE = "INSERT OR REPLACE INTO candles VALUES (?, ?, ?)"

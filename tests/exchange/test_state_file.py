@@ -1,5 +1,6 @@
 """The state file: what was saved comes back, whatever became of the process; and what is no state file is said so."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from hean.exchange.words import (
     Which,
 )
 from hean.messages import Side, TimeInForce
-from hean.units import HOUR, MINUTE, SECOND
+from hean.units import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 
 START = 1_700_000_000 * SECOND
 PERP, SPOT = "BTCUSDT-LINEAR.BYBIT", "BTCUSDT-SPOT.BYBIT"
@@ -361,6 +362,27 @@ def test_settled_funding_and_closed_minutes_are_kept(path, monkeypatch):
     rows = life.exchange.markets[PERP].candles.query("last", "1", limit=1000)
     by_start = {int(row[0]): row[1:] for row in rows}
     assert all(candle["last"] == by_start[at] for at, candle in saved.candles[PERP])
+
+
+def test_minutes_that_the_market_no_longer_tells_are_let_go(path):
+    """Or a start would take longer from week to week."""
+    life = Life(path)
+    life.create(market(Side.BUY, "0.1"))
+    life.end()
+    newest = 10**12
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT OR REPLACE INTO facts VALUES ('market', '{\"days\": 3}')")
+        file.execute("DELETE FROM candles")
+        for days in range(10):
+            at = newest - days * DAY // MILLISECOND
+            file.execute("INSERT INTO candles VALUES (?, ?, ?)", (PERP, at, '{"last":[1,1,1,1,0,0]}'))
+
+    kept = Keeper(path)
+    saved = kept.load()
+    kept.close()
+
+    assert len(saved.candles[PERP]) == 4
+    assert saved.candles[PERP][-1][0] == newest
 
 
 @pytest.mark.parametrize("seed", range(3))
