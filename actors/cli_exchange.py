@@ -159,8 +159,10 @@ async def _until_told(plan: "Plan", ready: "Opened", options: "ServerOptions", l
     import signal
 
     from actors.exchange.opening import serve
+    from actors.exchange.server import allow_files
     from hean.errors import ConfigError
 
+    allow_files()
     ended = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, ended.set)

@@ -142,7 +142,7 @@ class Keys:
             asked = f"apiTimestamp[{timestamp}] apiKey[{name}] apiSignature[{signature}]"
             raise Refused(10001, f"empty value: {_shown(asked)}: openapi sign params error!")
         key = self.known(name)
-        check_time(timestamp, window, self._clock())
+        self.check_time(timestamp, window)
         text = _bytes(timestamp + name + window) + payload
         if not key.signed(text, _bytes(signature)):
             raise Refused(10004, f"error sign! origin_string[{text.decode('utf-8', 'replace')}]")
@@ -157,18 +157,17 @@ class Keys:
             raise Refused(10004, "Error sign, please check your signature generation algorithm.")
         return key
 
-
-def check_time(timestamp: str, window: str, now: int) -> None:
-    """Refuse a request whose time, in milliseconds, is not within its window before `now` or up to a second after it."""
-    asked = _milliseconds("timestamp", timestamp)
-    wide = _milliseconds("recv_window", window) if window else DEFAULT_WINDOW_MS
-    server = now // MILLISECOND
-    if not server - wide <= asked < server + _AHEAD_MS:
-        raise Refused(
-            10002,
-            "invalid request, please check your server timestamp or recv_window param. "
-            f"req_timestamp[{asked}],server_timestamp[{server}],recv_window[{wide}]",
-        )
+    def check_time(self, timestamp: str, window: str) -> None:
+        """Refuse a request whose time, in milliseconds, is not within its window before now or up to a second after it."""
+        asked = _milliseconds("timestamp", timestamp)
+        wide = _milliseconds("recv_window", window) if window else DEFAULT_WINDOW_MS
+        server = self._clock() // MILLISECOND
+        if not server - wide <= asked < server + _AHEAD_MS:
+            raise Refused(
+                10002,
+                "invalid request, please check your server timestamp or recv_window param. "
+                f"req_timestamp[{asked}],server_timestamp[{server}],recv_window[{wide}]",
+            )
 
 
 def _milliseconds(name: str, text: str) -> int:

@@ -1,22 +1,25 @@
 """The exchange on loopback: one port for REST, all sockets and, with a token, the levers.
 
 REST is two tables, path to handler: what everybody may ask, and what is signed. Everything runs in one event loop: a
-request is handled whole before anything else happens, and what it set going is saved and told before it is answered.
+request is handled whole before anything else happens, and what it set going is saved and told before it is answered. So
+nothing may take long: what the machine slept through is lived through a second at a time.
 """
 
 import asyncio
 import logging
-import time
+import resource
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 
 from actors.exchange import limits, rest_account, rest_market, rest_trade
 from actors.exchange.auth import ApiKey, Keys
+from actors.exchange.clock import Clock
 from actors.exchange.faults import Faults, Storm
 from actors.exchange.keeper import Keeper
 from actors.exchange.levers import Levers
@@ -29,7 +32,7 @@ from hean.errors import ConfigError
 from hean.exchange.bybit import Bybit
 from hean.exchange.exchange import Exchange
 from hean.exchange.refusals import Refused, invalid
-from hean.units import MILLISECOND
+from hean.units import MILLISECOND, SECOND
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,12 @@ SIGNED: dict[tuple[str, str], Operation] = {
 }
 
 _MOST_BYTES = 1024 * 1024
+_SLICE = SECOND
+"""Of time that the market lives through at once. It is some 10 ms of work: more would hold everybody up."""
+_BREATH_S = 0.001
+"""Left to everybody else between two slices, other threads included."""
+_FILES, _FILES_KEPT = 10_240, 32
+"""Files, and so connections, that are enough for everybody; those kept for the rest of the process."""
 _STORMS = {TOO_OFTEN.code: TOO_OFTEN.text, 10016: "Server error.", 10429: "System level frequency protection"}
 
 
@@ -118,10 +127,11 @@ class ExchangeServer:
         self.options = options
         self.keeper = keeper
         self.port = options.port
+        self.clock = Clock()
         self._now = 0
         self.ts_started = self.now()
         self.faults = Faults(self.now)
-        self.auth = Keys(options.keys, lambda: self.now() + self.faults.skew_ns)
+        self.auth = Keys(options.keys, lambda: self.clock() + self.faults.skew_ns)
         for key in options.keys:
             if key.uid not in bybit.exchange.accounts:
                 raise ConfigError(f"API key {key.key!r} is of account {key.uid}, which has not been opened")
@@ -140,8 +150,8 @@ class ExchangeServer:
         return self.bybit.exchange
 
     def now(self) -> int:
-        """The time, nanoseconds; it never goes back."""
-        self._now = max(self._now, time.time_ns())
+        """The time of the venue, nanoseconds: it never goes back, nor far ahead of what the market has lived through."""
+        self._now = max(self._now, min(self.clock(), self.bybit.ts + _SLICE))
         return self._now
 
     # --- life -------------------------------------------------------------------------------------
@@ -153,7 +163,9 @@ class ExchangeServer:
         if self.levers is not None:
             app.add_routes(self.levers.routes())
         app.router.add_route("*", "/{path:.*}", self._serve)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=0.5, logger=_http_log()
+        )
         await self._runner.setup()
         await self._listen()
         self._loop = asyncio.create_task(self._run())
@@ -192,9 +204,20 @@ class ExchangeServer:
     async def _listen(self) -> None:
         if self._runner is None or self._runner.server is None:
             raise RuntimeError("the exchange has not been started")
+        serve = self._runner.server
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files == resource.RLIM_INFINITY:
+            files = _FILES
+        backlog = min(1024, files // 4)
+        # So many are taken at once before they can be counted; a process without files would hear nobody any more.
+        most = max(1, files - backlog - _FILES_KEPT)
+
+        def taken() -> asyncio.BaseProtocol:
+            return serve() if len(serve.connections) < most else _TurnedAway()
+
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            self._runner.server, self.options.host, self.port, reuse_address=True, backlog=1024
+            taken, self.options.host, self.port, reuse_address=True, backlog=backlog
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -208,7 +231,8 @@ class ExchangeServer:
             self.bybit.advance(now)
             self.settle()
             self.hub.on_step(now)
-            due = max(due + step, loop.time())
+            is_behind = self.clock() - now > _SLICE
+            due = loop.time() + _BREATH_S if is_behind else max(due + step, loop.time())
             await asyncio.sleep(due - loop.time())
 
     def settle(self) -> None:
@@ -298,11 +322,39 @@ class ExchangeServer:
         )
 
 
+def allow_files() -> None:
+    """Let this process take as many connections as the venue does: each is a file, and a shell allows few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+
+
+def _http_log() -> logging.Logger:
+    """The log of the HTTP server, without what clients do to their own connections: hang up, or send what is no HTTP."""
+    told = logging.getLogger(f"{__name__}.http")
+    told.addFilter(_is_ours)
+    return told
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    failure = record.exc_info[1] if record.exc_info else None
+    return not isinstance(failure, ConnectionError | web.RequestPayloadError | HttpProcessingError)
+
+
 async def _body(request: web.Request) -> bytes:
     """The body as it came, never more of it than the venue takes.
 
     Raises:
-        Refused: it is too long.
+        Refused: it is too long, or not packed as it says.
     """
     too_long = invalid(f"the body is longer than {_MOST_BYTES} bytes")
     if request.content_length is not None and request.content_length > _MOST_BYTES:
@@ -311,3 +363,5 @@ async def _body(request: web.Request) -> bytes:
         return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise too_long from error
+    except web.RequestPayloadError as error:
+        raise invalid("the body cannot be read") from error

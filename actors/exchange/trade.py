@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors.exchange.auth import ApiKey, check_time
+from actors.exchange.auth import ApiKey
 from actors.exchange.operations import OPERATIONS, TOO_OFTEN, Answer
 from actors.exchange.requests import Garbled, TradeRequest, read_trade
 from hean.exchange.refusals import Refused
@@ -129,7 +129,7 @@ class Trade:
             raise _storm(storm)
         header = request.header or {}
         timestamp, window = header.get("X-BAPI-TIMESTAMP", ""), header.get("X-BAPI-RECV-WINDOW", "")
-        check_time(str(timestamp), str(window), now + self._hub.faults.skew_ns)
+        self._hub.server.auth.check_time(str(timestamp), str(window))
         match request.args:
             case [dict() as body] if body.get("category") in _CATEGORIES:
                 return session, body

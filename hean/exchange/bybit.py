@@ -18,11 +18,15 @@ does not depend on how often the exchange is asked."""
 
 
 class Bybit:
-    """An exchange whose market moves by itself. Nothing here reads a clock: `advance` is told the time."""
+    """An exchange whose market moves by itself. Nothing here reads a clock: `advance` is told the time.
+
+    `ts` is how far the market has come.
+    """
 
     def __init__(self, exchange: Exchange, source: Source, background: Background, ts_start: int) -> None:
         self.exchange = exchange
         self.source = source
+        self.ts = ts_start
         self._background = background
         self._ts_look = -(-ts_start // PACE) * PACE
 
@@ -75,6 +79,7 @@ class Bybit:
             else:
                 self._background.flow(move)
         self._look_until(now + 1)
+        self.ts = max(self.ts, now)
 
     def _look_until(self, ts: int) -> None:
         """Look at the market at each multiple of the pace before `ts`."""

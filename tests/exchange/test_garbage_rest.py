@@ -1,7 +1,10 @@
 """Garbage over REST: answered as the venue would or closed, never a stack trace, never a dead server."""
 
+import contextlib
 import json
 import socket
+import struct
+import time
 from itertools import product
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.exchange.server import PUBLIC, SIGNED
-from tests.exchange.conftest import ANN, signed
+from tests.exchange.conftest import ANN, Venue, signed
 
 READS = sorted([*PUBLIC, *(path for method, path in SIGNED if method == "GET")])
 WRITES = sorted(path for method, path in SIGNED if method == "POST")
@@ -221,6 +224,19 @@ def post(venue, path, body):
     return venue.send("POST", path, body, signed(ANN, body) | {"Content-Type": "application/json"})
 
 
+def answers(wire):
+    try:
+        wire.sendall(b"GET /v5/market/time HTTP/1.1\r\nHost: x\r\n\r\n")
+        return wire.recv(4096).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def reachable(venue):
+    with socket.create_connection(("127.0.0.1", venue.port), timeout=5) as wire:
+        return answers(wire)
+
+
 class TestBodies:
     @few
     @given(path=st.sampled_from(WRITES), body=bodies)
@@ -316,6 +332,12 @@ class TestQueries:
         check(shared, shared.send("GET", "/v5/account/info", headers=headers))
 
 
+UPGRADE = (
+    b"GET /v5/public/linear HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
 class TestTheWire:
     @pytest.mark.parametrize(
         "raw",
@@ -338,7 +360,7 @@ class TestTheWire:
         ],
         ids=lambda raw: raw[:30].decode("latin-1"),
     )
-    def test_what_is_hardly_http_does_not_end_the_server(self, shared, raw):
+    def test_what_is_hardly_http_does_not_end_the_server(self, shared, caplog, raw):
         with socket.create_connection(("127.0.0.1", shared.port), timeout=5) as wire:
             wire.sendall(raw)
             wire.shutdown(socket.SHUT_WR)
@@ -351,6 +373,7 @@ class TestTheWire:
 
         assert not answer.startswith(b"HTTP/1.1 5"), answer[:200]
         assert b"Traceback" not in answer
+        assert [record.getMessage() for record in caplog.records if record.exc_info] == []
         assert shared.get("/v5/market/time", None)["retCode"] == 0
 
     @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "in chunks"])
@@ -371,12 +394,50 @@ class TestTheWire:
         assert b"connection: close" in head.lower()
         assert json.loads(body)["retCode"] == 10001
 
-    def test_a_client_that_hangs_up_half_way_is_let_go(self, shared):
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            b"POST /v5/order/create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+            b"GET /v5/market/time HTTP/1.1\r\nHost: x\r\n\r\n",
+            UPGRADE,
+        ],
+        ids=["in its body", "before the answer", "in the handshake of a socket"],
+    )
+    def test_a_client_that_hangs_up_half_way_is_let_go(self, shared, caplog, sent):
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", shared.port), timeout=5) as wire:
-                wire.sendall(b"POST /v5/order/create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+                # Reset, not closed: what is on its way to it fails.
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                wire.sendall(sent)
 
         assert shared.get("/v5/market/time", None)["retCode"] == 0
+        assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+    def test_a_body_that_is_not_packed_as_it_says_is_refused(self, shared, caplog):
+        headers = signed(ANN, b"abcd") | {"Content-Encoding": "gzip"}
+
+        response = shared.send("POST", "/v5/order/create", b"abcd", headers)
+
+        assert response.status == 200
+        assert json.loads(response.body)["retCode"] == 10001
+        assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+    def test_more_connections_than_there_are_files_are_turned_away(self, monkeypatch):
+        """A process without files would take nobody any more, and say so a thousand times a second."""
+        monkeypatch.setattr("resource.getrlimit", lambda _: (128, 128))
+        with Venue() as venue, contextlib.ExitStack() as left:
+            wires = [
+                left.enter_context(socket.create_connection(("127.0.0.1", venue.port), timeout=5)) for _ in range(100)
+            ]
+            refused = [wire for wire in wires if not answers(wire)]
+
+            # Those of one moment are counted only after it.
+            assert 4 <= len(refused) <= 36
+            for wire in wires[:50]:
+                wire.close()
+            deadline = time.monotonic() + 5
+            while not reachable(venue):
+                assert time.monotonic() < deadline
 
     def test_the_books_still_balance_after_all_this(self, shared):
         """Every contract bought was sold, whatever was sent before."""
