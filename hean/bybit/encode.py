@@ -145,12 +145,15 @@ class Meaning(enum.Enum):
 _ALREADY_SO = {110043, 110025, 110026, 34040}
 # A limit of ours was exceeded: turned away at the door, before anything was done.
 _BUSY = {10006, 10018, 20003}
-# The engine failed or was restarting while it had the request, or the door says no more than that it is crowded.
-_UNSURE = {10000, 10016, 10019, 10429, 429}
+# The engine failed, timed out or was restarting while it had the request, or the door says no more than that it is
+# crowded. Spot has its own: internal error, backend timeout, network error, creation timeout, cancellation timeout.
+_UNSURE = {10000, 10016, 10019, 10429, 429, 170001, 170007, 170032, 170146, 170147}
 # A link id used before: the order was sent already.
-_SENT_BEFORE = {110072, 170141}
-# No such order, or over, or a request id used before.
-_NO_SUCH_ORDER = {110001, 110008, 110010, 170213, 170139, 170142, 20006}
+_SENT_BEFORE = {110030, 110072, 170141}
+# No such order, or over.
+_NO_SUCH_ORDER = {110001, 110008, 110010, 170213, 170139, 170142}
+# A request that was seen before: it may have been this very one.
+_SAID_BEFORE = {10014, 20006}
 # Where Bybit's refusals lie: general and trading parameters, contracts, spot, keys, accounts, requests on the trade socket.
 _REFUSALS = (
     range(10001, 10500),
@@ -179,8 +182,8 @@ def meaning_of(code: object, action: Action) -> Meaning:
         return Meaning.LOOK_UP
     if code in _NO_SUCH_ORDER and action in {Action.AMEND, Action.CANCEL}:
         return Meaning.LOOK_UP
-    if code == 20006:
-        return Meaning.LOOK_UP  # a create under a request id used before: it may have been this very one
+    if code in _SAID_BEFORE:
+        return Meaning.LOOK_UP
     return Meaning.REFUSED if any(code in codes for codes in _REFUSALS) else Meaning.UNKNOWN
 
 

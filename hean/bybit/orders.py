@@ -45,21 +45,28 @@ _LOUD = 6
 
 
 class Restored(Struct, frozen=True):
-    """An order of an earlier life: what was asked, and what of it had filled, as far as was known."""
+    """An order of an earlier life: what was asked, what of it had filled, and whether the venue is known to have it.
+
+    One that is not known to have arrived may never have been sent: then its absence is an answer.
+    """
 
     order: SubmitOrder
     filled: Decimal = ZERO
+    accepted: bool = True
 
 
 class Tracked(Struct):
     """One order of ours.
 
-    `expected` is what the venue says has filled of it, `filled` what has been told as fills. `ending` is its end, heard
-    of before all of its fills were. While `unsure` its state is asked for; `again` asks for its cancel once more.
+    `expected` is what the venue says has filled of it, `filled` what has been told as fills; `wanted` is the most it may
+    fill, amendments included. `ending` is its end, heard of before all of its fills were. While `unsure` its state is
+    asked for; `again` asks for its cancel once more. While it is `leaving` it may still wait for its turn to be sent.
     """
 
     order: SubmitOrder
     ts_sent: int
+    wanted: Decimal
+    leaving: bool = False
     venue_order_id: str = ""
     accepted: bool = False
     over: bool = False
@@ -69,6 +76,7 @@ class Tracked(Struct):
     unsure: bool = False
     canceling: bool = False
     again: bool = False
+    vanished: bool = False
     asked: int = 0
     ts_ask: int = 0
 
@@ -128,7 +136,10 @@ class OrderTracker:
         self._strangers: dict[str, None] = {}
         self._fills: dict[str, None] = dict.fromkeys(heard)
         for known in restored:
-            self._keep(Tracked(known.order, now, accepted=True, filled=known.filled, unsure=True, ts_ask=now))
+            wanted = known.order.quantity
+            kept = Tracked(known.order, now, wanted, accepted=known.accepted, filled=known.filled)
+            kept.unsure, kept.ts_ask = True, now
+            self._keep(kept)
 
     # --- what was asked -------------------------------------------------------------------------
 
@@ -136,9 +147,15 @@ class OrderTracker:
         """Note an order that is about to leave; False if one of its name has left already, and it must not."""
         if order.client_order_id in self.orders:
             return False
-        self._keep(Tracked(order, now))
+        self._keep(Tracked(order, now, order.quantity, leaving=True))
         self._forget_oldest()
         return True
+
+    def amending(self, amend: AmendOrder) -> None:
+        """Note an amendment that is about to leave: from now on the order may fill to its new quantity."""
+        tracked = self.orders.get(amend.client_order_id)
+        if tracked is not None and amend.quantity is not None:
+            tracked.wanted = max(tracked.wanted, amend.quantity)
 
     def canceling(self, client_order_id: str) -> None:
         tracked = self.orders.get(client_order_id)
@@ -148,6 +165,8 @@ class OrderTracker:
     def created(self, client_order_id: str, outcome: Outcome, now: int) -> Iterator[VenueSays]:
         """Take in what came of sending an order."""
         tracked = self.orders[client_order_id]
+        # It may have waited long before it left, and left no later than now.
+        tracked.leaving, tracked.ts_sent = False, now
         if outcome.verdict is Verdict.ACCEPTED:
             self._bind(tracked, outcome.venue_order_id)
             yield from self._accept(tracked)
@@ -179,6 +198,8 @@ class OrderTracker:
         elif tracked is not None and not tracked.over:
             tracked.again = outcome.busy
             self._wonder(tracked, now)
+        elif tracked is None and outcome.busy:
+            yield self._error("cancel not sent", f"{client_order_id}, which nobody told us of: {outcome.reason}")
 
     def _unsure(
         self, client_order_id: str, instrument: str, tracked: Tracked | None, action: Action, outcome: Outcome, now: int
@@ -200,6 +221,9 @@ class OrderTracker:
             return
         self._bind(tracked, word.order_id)
         if tracked.over:
+            if not (tracked.accepted or tracked.vanished):
+                tracked.vanished = True
+                yield self._error("rejected order exists", f"{word.link_id} was told rejected, and is at the venue")
             return
         yield from self._accept(tracked)
         if word.filled > tracked.expected:
@@ -249,13 +273,16 @@ class OrderTracker:
         tracked = self.orders.get(client_order_id)
         if tracked is None or tracked.over:
             return
+        if tracked.leaving:
+            return  # it is nowhere because it has not left
         final = tracked.ts_sent + self._absent_after
         if ts_asked < final:
             tracked.ts_ask = min(tracked.ts_ask, final)
         elif not tracked.accepted:
             self._finish(tracked)
             yield OrderRejected(*tracked.name, "the venue has no such order")
-        elif tracked.asked == _LOUD:
+        elif tracked.asked >= _LOUD and not tracked.vanished:
+            tracked.vanished = True
             yield self._error("order vanished", f"{client_order_id} was acknowledged, and the venue has no such order")
 
     def fills_told(self, client_order_id: str) -> Iterator[VenueSays]:
@@ -326,12 +353,14 @@ class OrderTracker:
         word = tracked.ending
         if tracked.over or tracked.lacks_fills:
             return
-        if tracked.filled >= tracked.order.quantity:
+        if tracked.filled >= tracked.wanted:
             self._finish(tracked)
             return
         if word is None:
             return
         self._finish(tracked)
+        if tracked.filled >= max(tracked.order.quantity, word.quantity):
+            return  # an amendment to more than that came to nothing
         match word.stage:
             case OrderStage.CANCELED:
                 yield OrderCanceled(*tracked.name, word.reason)

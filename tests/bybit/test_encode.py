@@ -143,6 +143,11 @@ C, A, X, S = Action.CREATE, Action.AMEND, Action.CANCEL, Action.SET
         (10019, (C, A, X), Meaning.UNKNOWN),
         (10429, (C, A, X), Meaning.UNKNOWN),
         (429, (C, A, X), Meaning.UNKNOWN),
+        (170001, (C, A, X), Meaning.UNKNOWN),
+        (170007, (C, A, X), Meaning.UNKNOWN),
+        (170032, (C, A, X), Meaning.UNKNOWN),
+        (170146, (C,), Meaning.UNKNOWN),
+        (170147, (X,), Meaning.UNKNOWN),
         # So it was already.
         (110043, (S,), Meaning.DONE),
         (110025, (S,), Meaning.DONE),
@@ -151,6 +156,8 @@ C, A, X, S = Action.CREATE, Action.AMEND, Action.CANCEL, Action.SET
         # Sent before, or no such order: the order itself has to be asked for.
         (110072, (C,), Meaning.LOOK_UP),
         (170141, (C,), Meaning.LOOK_UP),
+        (110030, (C,), Meaning.LOOK_UP),
+        (10014, (C, A, X), Meaning.LOOK_UP),
         (20006, (C, A, X), Meaning.LOOK_UP),
         (110001, (A, X), Meaning.LOOK_UP),
         (170213, (A, X), Meaning.LOOK_UP),

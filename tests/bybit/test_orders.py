@@ -153,6 +153,40 @@ def test_absence_is_believed_only_once_the_order_can_no_longer_arrive():
     assert kept.open == []
 
 
+def test_an_order_that_waits_to_be_sent_is_not_absent():
+    kept = sent(absent_after=10 * SECOND)
+    kept.doubt_all(20 * SECOND)  # the stream was away, and the order's turn has not come
+    assert list(kept.absent("ours-1", 30 * SECOND)) == []
+    assert kinds(kept.created("ours-1", YES, 40 * SECOND)) == [OrderAccepted]
+    assert len(kept.open) == 1
+
+
+def test_the_time_in_which_an_order_can_still_arrive_begins_when_it_has_left():
+    kept = sent(absent_after=10 * SECOND)
+    list(kept.created("ours-1", SILENCE, 60 * SECOND))  # it waited for its turn for a minute
+    assert list(kept.absent("ours-1", 69 * SECOND)) == []
+    assert kinds(kept.absent("ours-1", 70 * SECOND)) == [OrderRejected]
+
+
+def test_an_order_that_exists_although_it_was_told_rejected_is_reported_once():
+    kept = sent()
+    list(kept.created("ours-1", NO, 0))
+    (said,) = kept.heard(word(), SECOND)
+    assert said.kind == "rejected order exists"
+    assert list(kept.heard(word(), SECOND)) == []
+
+
+@pytest.mark.parametrize(("accepted", "said"), [(True, ErrorReported), (False, OrderRejected)])
+def test_an_order_of_an_earlier_life_that_never_arrived_is_rejected(accepted, said):
+    kept = tracker(restored=[Restored(order(), accepted=accepted)], absent_after=SECOND)
+    told = []
+    for now in range(0, 100 * SECOND, SECOND):
+        for _ in kept.due(now):
+            told += kept.absent("ours-1", now)
+    assert kinds(told) == [said]
+    assert len(kept.open) == accepted
+
+
 def test_an_order_that_was_acknowledged_does_not_vanish_in_silence():
     kept = sent(absent_after=0)
     list(kept.created("ours-1", YES, 0))
@@ -295,6 +329,11 @@ def test_a_cancel_that_was_too_early_for_the_rate_is_sent_again():
     assert asks(kept, SECOND) == [("ours-1", Ask.CANCEL)]
 
 
+def test_a_cancel_for_an_order_nobody_told_us_of_is_not_forgotten_when_it_was_too_early():
+    (said,) = tracker().canceled("foreign", PERP, Outcome(Verdict.REFUSED, "10006", 10006, busy=True), 0)
+    assert said.kind == "cancel not sent"
+
+
 def test_a_refused_cancel_is_reported():
     kept = sent()
     list(kept.created("ours-1", YES, 0))
@@ -312,6 +351,37 @@ def test_an_amendment_has_three_outcomes_too():
     assert refused.kind == "amend refused"
     assert kinds(kept.amended(amend, SILENCE, 0)) == [OrderOutcomeUnknown]
     assert asks(kept, SECOND) == [("ours-1", Ask.STATE)]
+
+
+def amended(outcome):
+    """An order for 3, amended to 5, of which 3 have filled."""
+    kept = sent()
+    list(kept.created("ours-1", YES, 0))
+    amend = AmendOrder("ours-1", PERP, quantity=Decimal(5))
+    kept.amending(amend)
+    list(kept.amended(amend, outcome, 1))
+    assert kinds(kept.executed(fill("e-1", "3"))) == [OrderFilled]
+    assert len(kept.open) == 1
+    return kept
+
+
+def test_an_order_amended_to_more_is_not_over_when_its_first_quantity_has_filled():
+    kept = amended(YES)
+    assert kinds(kept.executed(fill("e-2", "2"))) == [OrderFilled]
+    assert kept.open == []
+
+
+def test_the_cancel_of_what_an_amendment_added_is_told():
+    kept = amended(YES)
+    last = word(OrderStage.CANCELED, filled="3", quantity=Decimal(5))
+    assert kinds(kept.heard(last, 2)) == [OrderCanceled]
+
+
+@pytest.mark.parametrize("stage", [OrderStage.FILLED, OrderStage.CANCELED])
+def test_an_order_whose_amendment_came_to_nothing_ends_filled(stage):
+    kept = amended(Outcome(Verdict.REFUSED, "110007", 110007))
+    assert list(kept.heard(word(stage, filled="3"), 2)) == []
+    assert kept.open == []
 
 
 # --- who it belongs to ------------------------------------------------------------------------------
