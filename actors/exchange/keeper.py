@@ -125,7 +125,7 @@ def _uncross(exchange: Exchange, market: Market, side: Side, now: int) -> None:
 
 
 class Keeper:
-    """Keeps an exchange in a file.
+    """Keeps an exchange in a file. `failure` is why it no longer does; None while it does.
 
     Args:
         path: The file; made when it is not there.
@@ -137,14 +137,15 @@ class Keeper:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._failure: HeanError | None = None
+        self.failure: HeanError | None = None
         self._trailing: dict[str, tuple[Order, Trigger | None]] = {}
         self._minute = 0
         self._kept_until: dict[str, int] = {}
         if not path.parent.is_dir():
             raise ConfigError(f"{path}: there is no directory {path.parent}")
         with self._explained():
-            self._database = sqlite3.connect(path, timeout=0.2, isolation_level=None)
+            # Opened by one thread and used by another, that of the server: never by two at once.
+            self._database = sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
             try:
                 self._open()
             except BaseException:
@@ -212,12 +213,12 @@ class Keeper:
         """
         if not events:
             return
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         try:
             self._save(exchange, events)
         except HeanError as failure:
-            self._failure = failure
+            self.failure = failure
             raise
 
     def _save(self, exchange: Exchange, events: Collection[Event]) -> None:

@@ -13,6 +13,7 @@ from actors.exchange.auth import ApiKey
 from actors.exchange.limits import LimitState, Row
 from actors.exchange.parse import Fields
 from actors.exchange.render import milliseconds
+from hean.errors import HeanError
 from hean.exchange.account import TradingAccount
 from hean.exchange.exchange import Exchange
 from hean.exchange.refusals import Refused, invalid
@@ -94,7 +95,11 @@ class Operation(Struct, frozen=True):
         except Refused as refusal:
             return Answer.refused(refusal, limit)
         if self.writes:
-            server.settle()
+            try:
+                server.settle()
+            except HeanError:
+                # What cannot be saved has not happened. It ends the venue, which says why.
+                return Answer.refused(Refused(10016, "Server error."), limit)
         answer = result if isinstance(result, Answer) else Answer(result)
         answer.limit = limit
         return answer

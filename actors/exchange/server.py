@@ -230,6 +230,8 @@ class ExchangeServer:
             now = self.now()
             self.bybit.advance(now)
             self.settle()
+            if self.keeper is not None and self.keeper.failure is not None:
+                raise self.keeper.failure
             self.hub.on_step(now)
             is_behind = self.clock() - now > _SLICE
             due = loop.time() + _BREATH_S if is_behind else max(due + step, loop.time())

@@ -9,8 +9,12 @@ from random import Random
 
 import msgspec
 import pytest
+from pybit.exceptions import InvalidRequestError
+from pybit.unified_trading import HTTP
 
+from actors.exchange import drills
 from actors.exchange.keeper import FORMAT, Keeper
+from actors.exchange.opening import Plan
 from hean.errors import ConfigError, DataError
 from hean.exchange.account import HEDGE
 from hean.exchange.candles import CandleBook
@@ -529,6 +533,39 @@ def test_once_it_could_not_write_it_writes_no_more(path):
 
     life.end()
     assert Keeper(path).load() is not None
+
+
+def test_a_venue_that_can_save_no_more_ends_and_says_why(path, caplog):
+    """Whoever is answered meanwhile is told that it failed."""
+    refused: set[int] = set()
+
+    with pytest.raises(ConfigError, match="disk is full"):
+        _trade_on_a_full_disk(path, refused)
+
+    assert refused <= {10016}
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def _trade_on_a_full_disk(path, refused):
+    with drills.serving(Plan(state=path)) as exchange:
+        exchange.levers.pull("scale-limits", scale=1000)
+        exchange.server.keeper._database.execute("PRAGMA max_page_count=30")
+        client = HTTP(api_key=exchange.key, api_secret=exchange.secret, max_retries=1, retry_codes={-1})
+        client.endpoint = exchange.url
+        order = {"category": "linear", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Market", "qty": "0.001"}
+        with contextlib.suppress(OSError):
+            for _ in range(2_000):
+                try:
+                    client.place_order(**order)
+                except InvalidRequestError as refusal:
+                    refused.add(refusal.status_code)
+
+
+def test_a_venue_in_a_thread_can_be_kept_and_taken_up(path):
+    with drills.serving(Plan(state=path)) as exchange:
+        exchange.levers.pull("settle-funding", symbol="BTCUSDT")
+    with drills.serving(Plan(state=path, accounts=2)) as exchange:
+        assert len(exchange.keys) == 2
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):
