@@ -347,12 +347,8 @@ def _trade(exchange, account, name, acknowledged):
 
 def _all_there(exchange, acknowledged):
     for account, link_id, order_id in acknowledged:
-        found = [
-            one["orderId"]
-            for path in ("/v5/order/realtime", "/v5/order/history")
-            for one in exchange.read(path, account, category="linear", orderLinkId=link_id)["list"]
-        ]
-        assert order_id in found, f"{link_id} was acknowledged and is gone"
+        found = exchange.read("/v5/order/history", account, category="linear", orderLinkId=link_id)["list"]
+        assert [one["orderId"] for one in found] == [order_id], f"{link_id} was acknowledged and is gone"
 
 
 def _conserved(state):
