@@ -333,6 +333,11 @@ class Execution(Struct, frozen=True):
     ts_event: int
     seq: int
 
+    @property
+    def trade_id(self) -> str:
+        """What makes it unique: `exec_id` is the match's, and two orders of one account may have met each other."""
+        return f"{self.exec_id}-maker" if self.liquidity is Liquidity.MAKER else self.exec_id
+
 
 _FILLS = frozenset({"Trade", "AdlTrade", "BustTrade", "Settle", "Delivery", "BlockTrade", "MovePosition"})
 _FORCED_FILLS = frozenset({"AdlTrade", "BustTrade"})

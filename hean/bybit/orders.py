@@ -109,7 +109,7 @@ class OrderTracker:
     Args:
         node: Who reports an error.
         restored: Orders of an earlier life that may still be open.
-        heard: Ids of executions that were told in an earlier life.
+        heard: The `trade_id` of fills that were told in an earlier life.
         now: The time of the start.
         absent_after: How long after sending an order its absence is final: by then the venue would refuse the request
             for its age (Bybit v5, *Guide*: recv_window), and its answers about orders have caught up.
@@ -240,9 +240,9 @@ class OrderTracker:
 
     def executed(self, fill: Execution) -> Iterator[VenueSays]:
         """Take in an execution, from the stream or from an answer. Only the first word of it counts."""
-        if fill.exec_id in self._fills:
+        if fill.trade_id in self._fills:
             return
-        self._fills[fill.exec_id] = None
+        self._fills[fill.trade_id] = None
         _forget(self._fills, _KEPT_FILLS)
         tracked = self._find(fill.link_id, fill.order_id)
         of = tracked or self.orders.get(self._parents.get(fill.order_id, ""))
@@ -254,7 +254,7 @@ class OrderTracker:
             client_order_id=fill.link_id or fill.order_id,
             strategy=of.order.strategy if of is not None else "",
             instrument=fill.instrument,
-            trade_id=fill.exec_id,
+            trade_id=fill.trade_id,
             side=fill.side,
             quantity=fill.quantity,
             price=fill.price,

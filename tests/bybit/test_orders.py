@@ -66,7 +66,7 @@ def word(stage=OrderStage.OPEN, filled="0", link="ours-1", venue_id="v-1", reaso
     )
 
 
-def fill(exec_id="e-1", quantity="1", link="ours-1", venue_id="v-1", exit_=""):
+def fill(exec_id="e-1", quantity="1", link="ours-1", venue_id="v-1", exit_="", liquidity=Liquidity.TAKER):
     return Execution(
         exec_id=exec_id,
         order_id=venue_id,
@@ -77,7 +77,7 @@ def fill(exec_id="e-1", quantity="1", link="ours-1", venue_id="v-1", exit_=""):
         price=Decimal(100),
         fee=Decimal("0.1"),
         fee_currency="USDT",
-        liquidity=Liquidity.MAKER,
+        liquidity=liquidity,
         exit=exit_,
         ts_event=5,
         seq=1,
@@ -274,6 +274,19 @@ def test_an_execution_counts_once_and_never_again_after_a_restart():
     assert list(kept.executed(fill("e-0"))) == []
     assert kinds(kept.executed(fill("e-1"))) == [OrderAccepted, OrderFilled]
     assert list(kept.executed(fill("e-1"))) == []
+
+
+def test_two_orders_of_ours_that_meet_have_a_fill_each():
+    kept = sent()
+    kept.sending(order("ours-2"), 0)
+    told = [
+        fact
+        for one in (fill(liquidity=Liquidity.MAKER), fill(link="ours-2", venue_id="v-2"))
+        for fact in [*kept.executed(one), *kept.executed(one)]
+        if type(fact) is OrderFilled
+    ]
+    assert [fact.client_order_id for fact in told] == ["ours-1", "ours-2"]
+    assert told[0].trade_id != told[1].trade_id
 
 
 def test_fills_that_the_venue_itself_does_not_have_are_reported_and_the_order_ends():

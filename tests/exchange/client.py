@@ -268,7 +268,8 @@ class Desk:
 
     def _executed(self):
         kinds = ExecType.TRADE, ExecType.LIQUIDATION, ExecType.DELEVERAGING
-        return Counter(one.exec_id for one in self.executions(*kinds))
+        # One match has one id; where we met ourselves it is two fills.
+        return Counter(f"{one.exec_id}-maker" if one.maker else one.exec_id for one in self.executions(*kinds))
 
     def disagreements(self):
         """Each order that is not at the exchange what we believe it is: name, ours, theirs."""
