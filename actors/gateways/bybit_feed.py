@@ -17,7 +17,18 @@ from pydantic import BaseModel, Field
 
 from actors.gateways.bybit_endpoint import Endpoint, Pings, public_socket
 from actors.gateways.bybit_rest import Backoff, BybitRest, ClockOffset, UnansweredError
-from actors.gateways.bybit_streams import Attempts, Channel, Connected, Heard, Lost, Pace, Stream, StreamEvent, Trouble
+from actors.gateways.bybit_streams import (
+    UNREADABLE,
+    Attempts,
+    Channel,
+    Connected,
+    Heard,
+    Lost,
+    Pace,
+    Stream,
+    StreamEvent,
+    Trouble,
+)
 from hean.bybit import decode
 from hean.bybit.book_chain import BookChain, Link, unknown
 from hean.bybit.decode import Print, Ticker, category_word
@@ -110,6 +121,7 @@ class _Watched(Struct):
     ts_settled: int = 0
     ts_struck: int = 0
     ts_asked: dict[str, int] = field(default_factory=dict)
+    asking: set[str] = field(default_factory=set)
 
 
 class _Question(Struct, frozen=True):
@@ -198,20 +210,22 @@ class BybitFeed:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End all threads; those that the network holds end by themselves."""
+        deadline = time.monotonic() + timeout_s
         for channel in self._channels.values():
             channel.stream.stop()
         self._events.put(None)
         self._questions.put(None)
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
         for channel in self._channels.values():
-            channel.stream.join(timeout_s)
+            channel.stream.join(max(0.0, deadline - time.monotonic()))
         self._rest.close()
 
     @property
     def alive(self) -> bool:
         """Whether all of its threads are at work: one that failed says so on standard error, and does not come back."""
-        return all(thread.is_alive() for thread in self._threads)
+        streams = (channel.stream for channel in self._channels.values())
+        return all(thread.is_alive() for thread in self._threads) and all(stream.alive for stream in streams)
 
     def book(self, instrument: str) -> ShownBook | None:
         """The book of an instrument whose levels are watched; None while it is unknown."""
@@ -314,7 +328,7 @@ class BybitFeed:
                 self._tick()
                 continue
             if event is None:
-                self._flush(time.time_ns(), force=True)
+                self._flush(force=True)
                 return
             self._now = time.time_ns()
             with self._lock:
@@ -331,8 +345,10 @@ class BybitFeed:
 
     def _tick(self) -> None:
         self._now = now = time.time_ns()
-        if now - self._ticked >= _PULSE_S * SECOND:
-            self._ticked = now
+        ticks = time.monotonic_ns()
+        # By a clock that nobody sets back: supervision must not wait until the hour comes round again.
+        if ticks - self._ticked >= _PULSE_S * SECOND:
+            self._ticked = ticks
             for channel in self._channels.values():
                 channel.tick(now)
             for watched in self._watched.values():
@@ -340,7 +356,7 @@ class BybitFeed:
             if now - self._ts_clock > self.config.clock_s * SECOND:
                 self._ts_clock = now
                 self._questions.put("clock")
-        self._flush(now)
+        self._flush()
 
     def _of_stream(self, event: StreamEvent) -> None:
         category = Category(event.stream.upper())
@@ -383,9 +399,9 @@ class BybitFeed:
                 case "tickers":
                     self._hear_ticker(watched, channel, push)
                 case _:
-                    self._bars(watched, decode.bars(push, watched.instrument))
+                    self._hear_bars(watched, decode.bars(push, watched.instrument))
         except DataError as damage:
-            self._report("unreadable message", str(damage))
+            self._report(UNREADABLE, str(damage))
             channel.topics.renew(push.topic)
             if push.topic.startswith("orderbook"):
                 self._forget_book(watched)
@@ -496,6 +512,14 @@ class BybitFeed:
 
     # --- candles, settlements, premia -----------------------------------------------------------
 
+    def _hear_bars(self, watched: _Watched, bars: list[Bar]) -> None:
+        """Tell candles as they close. One that does not follow the last comes by REST, behind those between."""
+        for bar in bars:
+            if bar.ts_open > watched.ts_bar:
+                self._ask_for(watched, "bars")
+            else:
+                self._bars(watched, [bar])
+
     def _bars(self, watched: _Watched, bars: list[Bar]) -> None:
         for bar in bars:
             if bar.ts_event > watched.ts_bar:
@@ -521,7 +545,8 @@ class BybitFeed:
             self._join_trades(watched, channel, now)
         if Trade in watched.kinds and now > watched.ts_audit + self.config.trade_audit_s * SECOND:
             watched.ts_audit = now
-            self._ask_for(watched, "trades")
+            if "trades" not in watched.asking:
+                self._ask_for(watched, "trades")
 
     def _join_trades(self, watched: _Watched, channel: Channel, now: int) -> None:
         """Once the stream tells all that trades from now on, ask for what traded before."""
@@ -539,16 +564,18 @@ class BybitFeed:
         return now > watched.ts_asked.get("funding", 0) + MINUTE
 
     def _ask_for(self, watched: _Watched, about: str) -> int:
-        """Have something asked for, unless it just was; the number of the question."""
-        pause = 0 if about == "trades" else _RETRY_NS
-        if self._now - watched.ts_asked.get(about, 0) >= pause:
+        """Have something asked for, unless it just was or is still waiting for its turn; the number of the question."""
+        again = about not in watched.asking and self._now - watched.ts_asked.get(about, 0) >= _RETRY_NS
+        if again or about == "trades":
             watched.ts_asked[about] = self._now
+            watched.asking.add(about)
             self._asked += 1
             self._questions.put(_Question(self._asked, watched, about))
         return self._asked
 
     def _answered(self, answer: _Answer) -> None:
         watched = self._watched[answer.instrument]
+        watched.asking.discard(answer.about)
         match answer.about:
             case "trades":
                 self._compare_trades(watched, answer)
@@ -587,7 +614,8 @@ class BybitFeed:
     def _report(self, kind: str, detail: str) -> None:
         self._tell(ErrorReported(self._node, kind, detail))
 
-    def _flush(self, now: int, *, force: bool = False) -> None:
+    def _flush(self, *, force: bool = False) -> None:
+        now = time.monotonic_ns()
         if not self._out or (now - self._flushed < self.config.flush_ms * MILLISECOND and not force):
             return
         batch = [said for said in self._out if said is not None]
@@ -613,6 +641,7 @@ class BybitFeed:
     def _found(self, watched: _Watched, about: str) -> list[Any]:
         asked: dict[str, Any] = {"category": category_word(watched.category), "symbol": watched.symbol}
         name, now = watched.instrument, time.time_ns()
+        closed = now - _LATE_NS  # by the venue's clock too, and not closed but a moment ago
         match about:
             case "trades":
                 asked["limit"] = _TRADES_A_PAGE[watched.category]
@@ -624,11 +653,11 @@ class BybitFeed:
                     "limit": 1_000,
                 }
                 said = self._rest.public("get_kline", asked)
-                return list(decode.rest_bars(said, name, length=self._bar_ns, until=now))
+                return list(decode.rest_bars(said, name, length=self._bar_ns, until=closed))
             case "premium":
                 asked |= {"interval": "1", "start": watched.ts_premium // MILLISECOND, "limit": 1_000}
                 said = self._rest.public("get_premium_index_price_kline", asked)
-                return list(decode.premia(said, name, length=MINUTE, until=now))
+                return list(decode.premia(said, name, length=MINUTE, until=closed))
             case _:
                 asked |= {
                     "startTime": watched.ts_settled // MILLISECOND + 1,

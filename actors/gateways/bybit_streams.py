@@ -25,6 +25,9 @@ from hean.errors import DataError
 
 Opened = Any  # a socket of pybit's
 
+GONE = (websocket.WebSocketException, OSError, AttributeError)
+"""What using a socket may raise when it has just gone. AttributeError: websocket-client loses it between two lines."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -155,6 +158,11 @@ class Stream:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
+    @property
+    def alive(self) -> bool:
+        """Whether its supervisor is at work, connected or not."""
+        return self._thread.is_alive()
+
     def send(self, generation: int, request: dict[str, Any]) -> None:
         """Send a request on this connection of the stream; one that is gone takes its requests with it."""
         self._control.put((generation, request))
@@ -190,8 +198,7 @@ class Stream:
         wires: Wires = []
         try:
             socket = self._open_socket(hear, wires)
-        except (websocket.WebSocketException, OSError, AttributeError) as failure:
-            # AttributeError: pybit loses its socket between two lines of its own when the venue is quick to hang up.
+        except GONE as failure:
             _shut(wires)
             return f"no connection: {type(failure).__name__}"
         try:
@@ -233,7 +240,7 @@ class Stream:
                 return asked[1].reason
             try:
                 socket.ws.send(json.dumps(asked[1]))
-            except (websocket.WebSocketException, OSError) as failure:
+            except GONE as failure:
                 return f"sending failed: {type(failure).__name__}"
 
     def _close(self, socket: Opened, wires: Wires) -> None:
@@ -244,6 +251,9 @@ class Stream:
         thread = threading.Thread(target=_exit, args=(socket, wires), name=f"closing-{self.name}", daemon=True)
         thread.start()
         self._closing.append(thread)
+
+
+UNREADABLE = "unreadable message"
 
 
 @dataclass(frozen=True)
@@ -274,11 +284,11 @@ class Channel:
                 self._send(self.topics.open(now))
             case Lost():
                 self.topics.lost()
-            case Heard(generation=generation, payload=payload) if generation == self.generation:
-                return self._hear(payload, now)
+            case Heard(generation=generation) if generation == self.generation:
+                return self._hear(event, now)
             case Heard(payload=payload) if event.generation > self.generation:
                 # Said before the stream was told to stand: the answer to pybit's own auth request.
-                return self._hear(payload, now) if isinstance(payload, dict) and payload.get("op") == "auth" else None
+                return self._hear(event, now) if isinstance(payload, dict) and payload.get("op") == "auth" else None
         return None
 
     def tick(self, now: int) -> None:
@@ -290,17 +300,19 @@ class Channel:
             return
         self._send(due.requests)
 
-    def _hear(self, payload: Any, now: int) -> Push | Trouble | None:
+    def _hear(self, event: Heard, now: int) -> Push | Trouble | None:
+        payload = event.payload
         try:
             if isinstance(payload, dict) and "topic" in payload:
                 push = decode.push(payload)
-                self.topics.hear(push.topic, now)
+                # When it came, not when its turn does: who is behind with listening does not see the market.
+                self.topics.hear(push.topic, event.ts)
                 return push
             ack = read(Ack, payload, "an acknowledgement")
         except DataError as damage:
-            return Trouble("unreadable message", str(damage))
+            return Trouble(UNREADABLE, str(damage))
         if ack.op == "auth" and not ack.success:
-            self.stream.renew(self.stream.generation, "not let in")
+            self.stream.renew(event.generation, "not let in")
             return Trouble("not let in", ack.ret_msg)
         self._send(self.topics.acknowledged(ack, now))
         new = self.topics.refused.keys() - self._refused
@@ -317,7 +329,7 @@ def _alive(socket: Opened) -> bool:
 
 
 def _exit(socket: Opened, wires: Wires) -> None:
-    with contextlib.suppress(websocket.WebSocketException, OSError, AttributeError, ValueError):
+    with contextlib.suppress(*GONE, ValueError):
         socket.exit()
     _shut(wires)
     # Its reader ends with it; until then it keeps the file open.

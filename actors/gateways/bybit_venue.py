@@ -11,15 +11,27 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import count
 from typing import Any, Literal, assert_never
 
-import websocket
 from msgspec import Struct
 from pydantic import BaseModel, Field
 
 from actors.gateways.bybit_endpoint import Endpoint, Keys, Pings, private_socket, trade_socket
 from actors.gateways.bybit_rest import Absence, AccountReport, Backoff, BybitRest, ClockOffset, UnansweredError
-from actors.gateways.bybit_streams import Attempts, Channel, Connected, Heard, Lost, Pace, Stream, StreamEvent, Trouble
+from actors.gateways.bybit_streams import (
+    GONE,
+    UNREADABLE,
+    Attempts,
+    Channel,
+    Connected,
+    Heard,
+    Lost,
+    Pace,
+    Stream,
+    StreamEvent,
+    Trouble,
+)
 from hean.bybit import decode
 from hean.bybit.decode import Execution, OrderWord, Position
 from hean.bybit.encode import (
@@ -137,7 +149,7 @@ class BybitVenue:
         say: Takes what happened, in batches, in order; called from the gateway's own thread, must not block.
         since: From when on executions and the log are asked for: when they were last known to be complete.
         restored: Orders of an earlier life that may still be open.
-        heard: Ids of executions told in an earlier life.
+        heard: The ids of fills and settlements told in an earlier life: `trade_id` and `settlement_id`.
         config: How, and how long.
         pace: How streams are begun again.
         pings: How often they ping.
@@ -172,9 +184,10 @@ class BybitVenue:
         self._say = say
         self._node = node
         self._since = since
-        self._settled: dict[str, None] = {}
+        heard = tuple(heard)
+        self._settled: dict[str, None] = dict.fromkeys(heard[-_KEPT_SETTLEMENTS:])
         self._now = time.time_ns()
-        self._ts_ticked = self._ts_clock = 0
+        self._ticked = self._ts_clock = 0
         self._out: list[Said] = []
         self._catching_up = False
         self._tracker = OrderTracker(
@@ -187,7 +200,10 @@ class BybitVenue:
         )
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.backoff = Backoff(lambda detail: self._events.put(_Note("backoff", detail)))
-        self._pending: dict[tuple[str, str], _Pending] = {}
+        self._stopping = threading.Event()
+        self._asking: set[Question] = set()
+        self._numbers = count()
+        self._pending: dict[int, _Pending] = {}
         self._pending_lock = threading.Lock()
         pace, pings, attempts = pace or Pace(), pings or Pings(), attempts or Attempts()
         self._private = self._private_channel(pace, pings, attempts)
@@ -244,21 +260,26 @@ class BybitVenue:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End all threads; those that the network holds end by themselves. What has not left by now does not."""
-        streams = [self._private.stream] + ([self._trade] if self._trade is not None else [])
-        for stream in streams:
+        self._stopping.set()
+        deadline = time.monotonic() + timeout_s
+        for stream in self._streams:
             stream.stop()
         for mailbox in (*self._lanes, self._questions, self._reports, self._events):
             mailbox.put(None)
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(timeout_s)
-        for stream in streams:
-            stream.join(timeout_s)
+                thread.join(max(0.0, deadline - time.monotonic()))
+        for stream in self._streams:
+            stream.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def alive(self) -> bool:
         """Whether all of its threads are at work: one that failed says so on standard error, and does not come back."""
-        return all(thread.is_alive() for thread in self._threads)
+        return all(thread.is_alive() for thread in self._threads) and all(stream.alive for stream in self._streams)
+
+    @property
+    def _streams(self) -> list[Stream]:
+        return [self._private.stream] + ([self._trade] if self._trade is not None else [])
 
     # --- the pump's thread ----------------------------------------------------------------------
 
@@ -294,16 +315,18 @@ class BybitVenue:
                 self._of_stream(event)
 
     def _tick(self) -> None:
-        now = self._now
-        if now - self._ts_ticked < _PULSE_S * SECOND:
+        now, ticks = self._now, time.monotonic_ns()
+        # By a clock that nobody sets back: supervision must not wait until the hour comes round again.
+        if ticks - self._ticked < _PULSE_S * SECOND:
             return
-        self._ts_ticked = now
+        self._ticked = ticks
         self._private.tick(now)
         for question in self._tracker.due(now):
             if question.ask is Ask.CANCEL:
                 strategy = self._tracker.orders[question.client_order_id].order.strategy
                 self._dispatch(CancelOrder(strategy, question.client_order_id, question.instrument))
-            else:
+            elif question not in self._asking:
+                self._asking.add(question)
                 self._questions.put(question)
         self._give_up(lambda pending: pending.ts_limit < now, "no answer in time")
         if now - self._ts_clock > self.config.clock_s * SECOND:
@@ -322,6 +345,7 @@ class BybitVenue:
                         "told twice", f"order {message.client_order_id} was sent before, and is not sent again"
                     )
             case AmendOrder():
+                self._tracker.amending(message)
                 self._dispatch(message)
             case CancelOrder(client_order_id=client_order_id):
                 self._tracker.canceling(client_order_id)
@@ -369,6 +393,8 @@ class BybitVenue:
                 self._hear(said)
             case Trouble():
                 self._report(said.kind, said.detail)
+                if said.kind == UNREADABLE:
+                    self._missed("the private stream")
             case None:
                 pass
         if self._private.topics.live and not was_live:
@@ -401,10 +427,14 @@ class BybitVenue:
                 case _:
                     pass
         except DataError as damage:
-            self._report("unreadable message", str(damage))
-            self._out.append(ReconcileDue(f"a message of {push.topic} could not be read"))
-            self._tracker.doubt_all(self._now)
-            self._catch_up()
+            self._report(UNREADABLE, str(damage))
+            self._missed(push.topic)
+
+    def _missed(self, whence: str) -> None:
+        """A message came that could not be read: what it said is asked for."""
+        self._out.append(ReconcileDue(f"a message of {whence} could not be read"))
+        self._tracker.doubt_all(self._now)
+        self._catch_up()
 
     def _executed(self, executions: Iterable[Execution | FundingSettled]) -> None:
         for said in executions:
@@ -422,6 +452,7 @@ class BybitVenue:
     # --- answers --------------------------------------------------------------------------------
 
     def _found(self, found: _Found) -> None:
+        self._asking.discard(found.question)
         client_order_id = found.question.client_order_id
         match found.answer:
             case OrderWord():
@@ -489,6 +520,8 @@ class BybitVenue:
     def _send_from(self, lane: "queue.SimpleQueue[Any]") -> None:
         rest = self._rest()
         while (message := lane.get()) is not None:
+            if self._stopping.is_set():
+                break
             if message is _CANCEL_ALL:
                 self._cancel_all(rest)
                 continue
@@ -510,7 +543,7 @@ class BybitVenue:
         if socket is None or self._trade is None:
             return False
         action, send, arguments = self._by_method(socket, message)
-        key = (action, message.client_order_id)
+        key = next(self._numbers)
         limit = time.time_ns() + int(self.config.timeout_s * SECOND)
         with self._pending_lock:
             self._pending[key] = _Pending(message, self._trade.generation, limit)
@@ -526,7 +559,7 @@ class BybitVenue:
 
         try:
             send(answered, answered, **arguments)
-        except (websocket.WebSocketException, OSError) as failure:
+        except GONE as failure:
             with self._pending_lock:
                 self._pending.pop(key, None)
             self._events.put(_Done(message, Outcome(Verdict.UNKNOWN, type(failure).__name__)))
@@ -560,6 +593,8 @@ class BybitVenue:
         if questions is self._reports:
             self._guard(rest)
         while (question := questions.get()) is not None:
+            if self._stopping.is_set():
+                break
             match question:
                 case Question():
                     self._events.put(_Found(question, self._look(rest, question)))
@@ -569,7 +604,7 @@ class BybitVenue:
                     report = rest.report(request_id or 0, since, (Category.LINEAR, Category.SPOT))
                     self._events.put(_Reported(request_id, report))
                     if report.failures and request_id is None:
-                        time.sleep(self.config.patience_s)  # it is asked for again
+                        self._stopping.wait(self.config.patience_s)  # it is asked for again
         rest.close()
 
     def _look(self, rest: BybitRest, question: Question) -> OrderWord | Absence | tuple[Any, ...] | None:

@@ -27,12 +27,13 @@ class TopicStage(enum.Enum):
 
 
 class Topic(Struct):
-    """`limit` is the longest silence that is ordinary, None where any is; times are when it was last asked and heard."""
+    """`limit` is the longest silence that is ordinary, None where any is; times are when it was last asked, heard, live."""
 
     limit: int | None
     stage: TopicStage = TopicStage.WANTED
     ts_asked: int = 0
     ts_heard: int = 0
+    ts_live: int = 0
     again: bool = False
     renewals: int = 0
 
@@ -58,7 +59,7 @@ class Topics:
     def __init__(
         self, limits: Mapping[str, int | None], *, per_request: int, ack_ns: int, pause_ns: int, now: int
     ) -> None:
-        self.topics = {name: Topic(limit, ts_heard=now) for name, limit in limits.items()}
+        self.topics = {name: Topic(limit, ts_heard=now, ts_live=now) for name, limit in limits.items()}
         self.refused: dict[str, str] = {}
         self.connected = False
         self._per_request = per_request
@@ -141,6 +142,7 @@ class Topics:
                 due.reconnect = f"{name} was not acknowledged"
             if topic.stage is not TopicStage.LIVE:
                 continue
+            topic.ts_live = now
             silence = self._silence(topic, now)
             if topic.limit is not None and silence > 3 * topic.limit:
                 due.reconnect = f"{name} has been silent for {silence / 1e9:.1f} s"
@@ -158,9 +160,12 @@ class Topics:
         return due
 
     def silent(self, names: Iterable[str], now: int) -> bool:
-        """Whether one of these topics has been silent for longer than is ordinary, connected or not."""
+        """Whether one of these topics has been silent for longer than is ordinary, connected or not.
+
+        Where any silence is ordinary, one that has not been subscribed for a while cannot be told from a quiet one.
+        """
         return any(
-            topic.limit is not None and now - topic.ts_heard > topic.limit
+            now - topic.ts_live > self._ack_ns if topic.limit is None else now - topic.ts_heard > topic.limit
             for topic in (self.topics[name] for name in names)
         )
 

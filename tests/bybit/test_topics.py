@@ -93,12 +93,23 @@ def test_nobody_has_to_trade():
     assert not kept.silent([TRADES], 10_000 * SECOND)
 
 
+def test_what_nobody_has_to_say_is_not_seen_while_it_is_not_subscribed():
+    kept = opened()
+    kept.due(100 * SECOND)
+    kept.lost()
+    assert not kept.silent([TRADES], 102 * SECOND)
+    assert kept.silent([TRADES], 103 * SECOND)
+    kept.acknowledged(ack(kept.open(104 * SECOND)[0]), 104 * SECOND)
+    kept.due(104 * SECOND)
+    assert not kept.silent([TRADES], 105 * SECOND)
+
+
 @pytest.mark.parametrize(("now", "silent"), [(5, False), (6, True)])
 def test_silence_is_counted_across_connections(now, silent):
     kept = opened()
     kept.lost()
     kept.open(4 * SECOND)
-    assert kept.silent([BOOK, TRADES], now * SECOND) is silent
+    assert kept.silent([BOOK], now * SECOND) is silent
 
 
 def test_a_broken_chain_is_begun_anew_at_once_but_not_again_within_the_pause():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actors.exchange.auth import ALL_RIGHTS, ApiKey
-from actors.exchange.drills import cut_sockets
+from actors.exchange.drills import cut_sockets, slow_answers
 from actors.gateways import bybit_endpoint
 from actors.gateways.bybit_endpoint import DEMO, ENDPOINTS, MAINNET, TESTNET, Keys, Pings, loopback, session
 from actors.gateways.bybit_feed import BybitFeed
@@ -40,6 +40,7 @@ from hean.messages import (
     Quote,
     Side,
     SnapshotAccount,
+    SubmitOrder,
     TimeInForce,
     Trade,
 )
@@ -145,6 +146,33 @@ def test_what_cannot_be_sent_is_said_at_once(desk):
         desk.order(quantity="0")
     with pytest.raises(ContractError):
         desk.venue.tell(AmendOrder("x", PERP))
+
+
+def test_what_has_not_left_when_the_gateway_is_stopped_does_not_leave(served):
+    with Desk(served, trades=False) as desk, slow_answers(served, 200):
+        said = []
+        venue = BybitVenue(desk.endpoint, desk.keys, desk.rules, said.extend, since=time.time_ns(), config=VENUE)
+        venue.start()
+        desk.venue = None
+        limit = desk.rules[PERP].price(desk.best()[0] * 0.98)
+        for number in range(40):
+            tif = TimeInForce.GTC
+            venue.tell(SubmitOrder(f"o-{number}", "s", PERP, Side.BUY, Decimal("0.001"), limit, tif, False, None, None))
+        desk.until(desk.at_the_exchange, "the first have left")
+        venue.stop(timeout_s=1)
+        left = len(desk.at_the_exchange())
+        assert left < 40
+        time.sleep(0.7)
+        assert len(desk.at_the_exchange()) == left
+
+
+def test_two_orders_of_ours_that_meet_are_a_fill_each(desk):
+    bid, _ = desk.best()
+    rests = desk.order(limit=bid)
+    desk.until(lambda: desk.facts(rests), "an answer")
+    meets = desk.order(Side.SELL, quantity="3", limit=bid * 0.999)
+    desk.until(lambda: desk.orders()[rests].filled and desk.orders()[meets].filled, "both have fills")
+    desk.nothing_lost()
 
 
 def test_an_order_of_an_earlier_life_is_taken_up_again(served):

@@ -154,7 +154,7 @@ def test_the_marks_fall_silent(desk):
 LEVERS = {
     "dropped": (drop, {"every": 7}),
     "repeated": (repeat, {"every": 3, "times": 2}),
-    "delayed": (delay, {"every": 5, "ms": 90}),
+    "delayed": (delay, {"every": 5, "ms": 300}),
     "reordered": (reorder, {"every": 4}),
 }
 

@@ -1,0 +1,265 @@
+"""The gateways' own threads, told one thing at a time: no socket, no exchange."""
+
+import time
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+import websocket
+
+from actors.gateways.bybit_endpoint import Keys, loopback
+from actors.gateways.bybit_feed import BybitFeed, _Answer
+from actors.gateways.bybit_streams import Attempts, Connected, Heard, Lost, Pace, Stream
+from actors.gateways.bybit_venue import BybitVenue, ReconcileDue
+from hean.bybit.encode import AmendOrder, Verdict
+from hean.bybit.wire import Push
+from hean.instruments import Category
+from hean.messages import (
+    Bar,
+    CancelOrder,
+    FeedLive,
+    FeedStale,
+    FundingRate,
+    FundingSettled,
+    OrderOutcomeUnknown,
+    PremiumIndex,
+    Side,
+    SubmitOrder,
+    TimeInForce,
+    Trade,
+)
+from hean.units import MILLISECOND, MINUTE, SECOND
+
+PERP = "BTCUSDT-LINEAR.BYBIT"
+NOWHERE = loopback(1)
+
+
+def feed(*kinds):
+    said = []
+    return BybitFeed(NOWHERE, [(PERP, kind) for kind in kinds], said.extend), said
+
+
+def venue(**more):
+    made = BybitVenue(NOWHERE, Keys("k", "s"), {}, print, since=0, **more)
+    made._private.generation = 1
+    return made
+
+
+def order(name="ours-1"):
+    return SubmitOrder(
+        client_order_id=name,
+        strategy="carry",
+        instrument=PERP,
+        side=Side.BUY,
+        quantity=Decimal(1),
+        limit=Decimal(100),
+        time_in_force=TimeInForce.GTC,
+        reduce_only=False,
+        reference=None,
+        bracket=None,
+    )
+
+
+# --- the feed -------------------------------------------------------------------------------------
+
+
+def candle(begins):
+    return Bar(PERP, begins + MINUTE, begins, 1.0, 2.0, 0.5, 1.5, 3.0)
+
+
+def closing(begins):
+    row = {
+        "start": begins // MILLISECOND,
+        "end": (begins + MINUTE) // MILLISECOND - 1,
+        "open": "1",
+        "high": "2",
+        "low": "0.5",
+        "close": "1.5",
+        "volume": "3",
+        "confirm": True,
+    }
+    return Push(topic="kline.1.BTCUSDT", data=[row])
+
+
+def test_a_candle_that_does_not_follow_the_last_waits_for_those_between():
+    watching, said = feed(Bar)
+    watched = watching._watched[PERP]
+    at = watched.ts_bar
+    channel = watching._channels[Category.LINEAR]
+    watching._hear(Category.LINEAR, channel, closing(at))
+    watching._hear(Category.LINEAR, channel, closing(at + 3 * MINUTE))  # the connection was away for two
+    question = watching._questions.get_nowait()
+    assert question.about == "bars"
+    found = [candle(at + n * MINUTE) for n in range(4)]
+    watching._answered(_Answer(question.number, PERP, "bars", found))
+    watching._flush(force=True)
+    assert said == found
+
+
+@pytest.mark.parametrize("about", ["bars", "premium"])
+def test_a_candle_that_closed_but_a_moment_ago_is_not_yet_had_by_rest(about):
+    watching, _ = feed(Bar, PremiumIndex)
+    now = time.time_ns()
+    opened = [(now - MINUTE - ago * SECOND) // MILLISECOND for ago in (1, 61)]
+    rows = [[str(ms), *["1"] * (6 if about == "bars" else 4)] for ms in opened]
+    watching._rest = SimpleNamespace(public=lambda *_: {"list": rows})
+    assert len(watching._found(watching._watched[PERP], about)) == 1
+
+
+def test_questions_do_not_pile_up_while_nobody_answers():
+    watching, _ = feed(Bar, PremiumIndex, FundingRate, Trade)
+    watched = watching._watched[PERP]
+    watched.ts_since = watching._now
+    for seconds in range(0, 3_600, 5):
+        watching._now += seconds * SECOND
+        watching._watch_over(watched, watching._now)
+    assert watching._questions.qsize() <= 4
+
+
+def test_that_nobody_hears_of_trades_is_said_although_nobody_has_to_trade():
+    watching, said = feed(Trade)
+    watched, channel = watching._watched[PERP], watching._channels[Category.LINEAR]
+    now = watching._now
+    channel.take(Connected("linear", 1), now)
+    channel.topics.acknowledged(SimpleNamespace(op="subscribe", req_id="r1", success=True), now)
+    quiet = now + 3_600 * SECOND
+    channel.tick(quiet)
+    watching._watch_over(watched, quiet)
+    channel.take(Lost("linear", 1, "cut"), quiet)
+    watching._watch_over(watched, quiet + 4 * SECOND)
+    watching._flush(force=True)
+    assert said == []
+    watching._watch_over(watched, quiet + 6 * SECOND)
+    watching._flush(force=True)
+    assert [type(one) for one in said] == [FeedStale]
+
+
+def test_who_is_behind_with_listening_does_not_see_the_market():
+    watching, said = feed(Bar)
+    watched, channel = watching._watched[PERP], watching._channels[Category.LINEAR]
+    now = watching._now + 100 * SECOND
+    channel.take(Connected("linear", 1), now)
+    tick = {"topic": "kline.1.BTCUSDT", "data": []}
+    for came in (now - 95 * SECOND, now - SECOND):
+        channel.take(Heard("linear", 1, came, tick), now)
+        watching._watch_over(watched, now)
+    watching._flush(force=True)
+    assert [type(one) for one in said] == [FeedStale, FeedLive]
+
+
+def test_a_clock_that_is_set_back_stops_nothing(monkeypatch):
+    watching, said = feed(Trade)
+    watching._tell(FeedLive(PERP))
+    watching._tick()
+    assert said.pop() == FeedLive(PERP)
+    back = watching._now - 3_600 * SECOND
+    monkeypatch.setattr(time, "time_ns", lambda: back)
+    watching._tell(FeedLive(PERP))
+    deadline = time.monotonic() + 5
+    while not said and time.monotonic() < deadline:
+        watching._tick()
+    assert said
+
+
+# --- the venue ------------------------------------------------------------------------------------
+
+
+def test_a_private_message_that_cannot_be_read_at_all_makes_us_ask():
+    trading = venue()
+    trading._of_stream(Heard("private", 1, 5, {"topic": "execution", "creationTime": -1, "data": []}))
+    assert any(isinstance(one, ReconcileDue) for one in trading._out)
+    assert trading._reports.qsize() == 1
+
+
+def test_a_settlement_told_in_an_earlier_life_is_not_told_again():
+    trading = venue(heard=["f-1"])
+    settled = [FundingSettled(name, PERP, *[Decimal(1)] * 4, 5) for name in ("f-1", "f-2")]
+    trading._executed(settled)
+    assert trading._out == settled[1:]
+
+
+def test_a_question_is_put_once_until_it_is_answered():
+    trading = venue()
+    trading._command(order())
+    trading._tracker.doubt_all(trading._now)
+    for _ in range(100):
+        trading._now += 30 * SECOND
+        trading._ticked = 0
+        trading._tick()
+    questions = [trading._questions.get_nowait() for _ in range(trading._questions.qsize())]
+    assert len([one for one in questions if one != "clock"]) == 1
+
+
+class Wire:
+    """A trade socket that keeps who waits for an answer, or that has just gone."""
+
+    auth = True
+
+    def __init__(self, failure=None):
+        self.failure = failure
+        self.waiting = []
+
+    def place_order(self, answered, _, **__):
+        if self.failure is not None:
+            raise self.failure
+        self.waiting.append(answered)
+
+    amend_order = place_order
+
+
+def on_wire(wire):
+    trading = venue()
+    trading._trade = SimpleNamespace(socket=wire, generation=1)
+    return trading
+
+
+def test_each_of_two_amendments_on_their_way_has_its_own_outcome():
+    wire = Wire()
+    trading = on_wire(wire)
+    for quantity in (2, 3):
+        trading._by_socket(AmendOrder("ours-1", PERP, quantity=Decimal(quantity)))
+    wire.waiting[0]({"retCode": 0, "data": {}})
+    trading._give_up(lambda _: True, "no answer in time")
+    assert [type(one) for one in trading._out] == [OrderOutcomeUnknown]
+
+
+GONE = [websocket.WebSocketConnectionClosedException("closed"), OSError(), AttributeError("'NoneType' has no 'send'")]
+
+
+@pytest.mark.parametrize("failure", GONE, ids=lambda failure: type(failure).__name__)
+def test_a_socket_that_goes_while_an_order_is_sent_leaves_its_outcome_unknown(failure):
+    trading = on_wire(Wire(failure))
+    assert trading._by_socket(order())
+    assert trading._events.get_nowait().outcome.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("failure", GONE, ids=lambda failure: type(failure).__name__)
+def test_a_socket_that_goes_while_a_topic_is_asked_for_is_replaced(failure):
+    def send(_):
+        raise failure
+
+    gone = SimpleNamespace(
+        exited=False,
+        is_connected=lambda: True,
+        exit=lambda: None,
+        ws=SimpleNamespace(send=send),
+        wst=SimpleNamespace(is_alive=lambda: True, join=lambda _: None),
+    )
+    stream = Stream("x", lambda *_: gone, lambda _: None, pace=Pace(), attempts=Attempts(), seed=0)
+    stream.send(1, {"op": "subscribe"})
+    assert stream._live(1).startswith("sending failed")
+
+
+def test_a_gateway_whose_stream_has_failed_is_not_alive():
+    assert not feed(Trade)[0].alive
+    trading = venue()
+    trading._threads = []
+    assert not trading.alive
+
+
+def test_a_cancel_is_sent_after_what_it_cancels():
+    trading = venue()
+    for message in (order(), CancelOrder("carry", "ours-1", PERP)):
+        trading._command(message)
+    (lane,) = [lane for lane in trading._lanes if lane.qsize()]
+    assert [type(lane.get_nowait()) for _ in range(2)] == [SubmitOrder, CancelOrder]
