@@ -2,6 +2,7 @@
 """`hean exchange`: a Bybit V5 of one's own, on loopback."""
 
 import ipaddress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -79,6 +80,12 @@ def exchange(
     latency_ms: Annotated[
         float, typer.Option("--latency-ms", min=0, max=10_000, help="Added to every answer and push, like a network's.")
     ] = 0.0,
+    ack_ms: Annotated[
+        float,
+        typer.Option(
+            "--ack-ms", min=0, max=10_000, help="How long it takes to acknowledge on a socket; pybit needs 2."
+        ),
+    ] = 20.0,
     state: Annotated[
         Path | None,
         typer.Option("--state", help="File that accounts, orders and executions are kept in [default: none is kept]."),
@@ -116,6 +123,8 @@ def exchange(
             raise ConfigError("--key and --secret belong together: give both, or neither")
         if market != "tape" and (start is not None or tier is not None or speed is not None) and state is None:
             raise ConfigError("--from, --tier and --speed are of a tape: add --market tape")
+        if market == "tape" and (seed is not None or step_ms is not None):
+            raise ConfigError("--seed and --step-ms are of a synthetic market: leave them out with --market tape")
         import asyncio
         import secrets
         import time
@@ -145,10 +154,12 @@ def exchange(
         token = admin_token or (secrets.token_urlsafe(16) if admin else "")
         ready = opened(plan, time.time_ns())
         options = ServerOptions(host=host, port=port, keys=ready.keys, token=token)
-        asyncio.run(_until_told(plan, ready, options, latency_ms / 1000))
+        asyncio.run(_until_told(plan, ready, options, latency_s=latency_ms / 1000, ack_s=ack_ms / 1000))
 
 
-async def _until_told(plan: "Plan", ready: "Opened", options: "ServerOptions", latency_s: float) -> None:
+async def _until_told(
+    plan: "Plan", ready: "Opened", options: "ServerOptions", *, latency_s: float, ack_s: float
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises:
@@ -167,7 +178,8 @@ async def _until_told(plan: "Plan", ready: "Opened", options: "ServerOptions", l
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, ended.set)
     try:
-        await serve(ready, options, begun=lambda server: _greet(plan, ready, server), ended=ended, latency_s=latency_s)
+        begun = partial(_greet, plan, ready)
+        await serve(ready, options, begun=begun, ended=ended, latency_s=latency_s, ack_s=ack_s)
     except OSError as failure:
         if failure.errno not in {errno.EADDRINUSE, errno.EACCES}:
             raise
@@ -202,11 +214,11 @@ def _greet(plan: "Plan", ready: "Opened", server: "ExchangeServer") -> None:
     if server.options.token:
         lines.append(f"  levers    http://{at}/admin, with the header Authorization: Bearer {server.options.token}")
     lines += ["", f"  accounts  each begins with {funds}"]
-    lines += [f"  {key.uid}  {_shown(key)}" for key in ready.keys]
+    lines += [f"  {key.uid}  {_shown(key, given=key.secret == plan.secret)}" for key in ready.keys]
     lines += [
         "",
         "  With pybit:",
-        f'    session = HTTP(api_key="{first.key}", api_secret="{first.secret}")',
+        f'    session = HTTP(api_key="{first.key}", api_secret="{_GIVEN if plan.secret else first.secret}")',
         f'    session.endpoint = "http://{at}"',
         "",
         "Stop it with Ctrl-C.",
@@ -215,9 +227,13 @@ def _greet(plan: "Plan", ready: "Opened", server: "ExchangeServer") -> None:
     typer.echo("\n".join(lines))
 
 
-def _shown(key: "ApiKey") -> str:
-    """A key as its owner needs it. What the loopback calls secret protects nothing but play money."""
-    words = f"key {key.key}  " + (f"secret {key.secret}" if key.secret else "RSA")
+_GIVEN = "<as given>"
+
+
+def _shown(key: "ApiKey", *, given: bool) -> str:
+    """A key as its owner needs it. Our own secrets protect nothing but play money; one that was given may be somebody's real one."""
+    secret = _GIVEN if given or not key.secret.startswith("loopback-") else key.secret
+    words = f"key {key.key}  " + (f"secret {secret}" if key.secret else "RSA")
     return words + (", read only" if key.read_only else "") + (f", from {' '.join(key.ips)}" if key.ips else "")
 
 

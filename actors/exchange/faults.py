@@ -26,7 +26,7 @@ class Faults:
     Attributes:
         latency_s: of the network, added to every answer and push; no fault, but a way to be far away.
         skew_ns: how far the venue's clock is ahead of the true one when it checks the time of a request.
-        answer_delay_s: how long every REST answer is held back.
+        answer_delay_s: how long every answer of REST is held back; what of it is no latency, on the trade socket as well.
         ack_delay_s: how long acknowledgements on a socket are held back.
         pongs: whether pings are answered.
     """

@@ -396,7 +396,7 @@ async def _refuse_connections(server: "ExchangeServer", wanted: Outage, pull: "P
 
 
 def _slow_answers(server: "ExchangeServer", wanted: Milliseconds, pull: "Pull") -> Hold:
-    """Hold every REST answer back."""
+    """Hold every answer back, of REST and of the trade socket."""
     server.faults.answer_delay_s = server.faults.latency_s + wanted.ms / 1000
     pull.note(f"every answer waits {wanted.ms:g} ms")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from actors.exchange.auth import ApiKey
+from actors.exchange.faults import ACK_DELAY_S
 from actors.exchange.keeper import Keeper
 from actors.exchange.key_file import read_keys
 from actors.exchange.server import ExchangeServer, ServerOptions
@@ -79,6 +80,7 @@ async def serve(
     begun: Callable[[ExchangeServer], None],
     ended: asyncio.Event,
     latency_s: float = 0.0,
+    ack_s: float = ACK_DELAY_S,
 ) -> None:
     """Serve an exchange until it is told to end, or fails; its file is closed then.
 
@@ -88,12 +90,14 @@ async def serve(
         begun: Called once connections are taken.
         ended: Set by whoever wants it to end.
         latency_s: How far away it pretends to be.
+        ack_s: How long it takes to acknowledge on a socket.
 
     Raises:
         OSError: the port is taken.
         HeanError: what has happened cannot be saved any more.
     """
     server = ExchangeServer(exchange.bybit, options, exchange.keeper)
+    server.faults.ack_delay_s = ack_s
     server.faults.move_away(latency_s)
     try:
         await server.start()

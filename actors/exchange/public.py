@@ -427,7 +427,7 @@ class Candles:
         self._told: tuple[float, ...] | None = None
 
     def first(self, now: int) -> bytes | None:
-        return None if self._told is None else self._message([self._told], now)
+        return None if self._told is None else self._message([self._told], self._told, now)
 
     def due(self, now: int) -> list[bytes]:
         before = self._told
@@ -435,12 +435,13 @@ class Candles:
         rows = self._market.candles.query("last", self._interval, start_ms=start, limit=1 if start is None else 200)
         if not rows or rows[0] == before:
             return []
-        self._told = rows[0]
-        return [self._message(rows[::-1], now)]
+        self._told = running = rows[0]
+        if not self._market.listing.is_spot:
+            return [self._message(rows[::-1], running, now)]
+        # Recorded of the venue: linear confirms a candle together with the first of the next, spot in a message of its own.
+        return [self._message([row], running, now) for row in reversed(rows)]
 
-    def _message(self, rows: Sequence[tuple[float, ...]], now: int) -> bytes:
-        """Of candles in order of time only the last has not closed."""
-        running = rows[-1]
+    def _message(self, rows: Sequence[tuple[float, ...]], running: tuple[float, ...], now: int) -> bytes:
         data = [self._candle(row, now, closed=row is not running) for row in rows]
         return _encode({"topic": self.topic, "type": "snapshot", "ts": now // MILLISECOND, "data": data})
 

@@ -197,9 +197,10 @@ class Client:
     def topic(self, topic, seconds=TIMEOUT_S):
         return self.until(lambda message: message.get("topic") == topic, seconds)
 
-    def gather(self, seconds):
-        """All that comes within some time."""
-        deadline, gathered = time.monotonic() + seconds, []
+    def gather(self, seconds, *, least=0):
+        """All that comes within some time, which begins once there are as many as must come."""
+        gathered = [self.hear() for _ in range(least)]
+        deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             message = self.hear(left)
             if message is not None:

@@ -473,13 +473,13 @@ def test_an_outage_ends_what_is_connected_too(venue):
 
 
 def test_slow_answers(venue):
-    with drills.slow_answers(venue, 400):
+    with drills.slow_answers(venue, 1500):
         asked = time.monotonic()
         assert Rest(venue).get("/v5/market/time").code == 0
-        assert time.monotonic() - asked >= 0.4
+        assert time.monotonic() - asked >= 1.5
     asked = time.monotonic()
     Rest(venue).get("/v5/market/time")
-    assert time.monotonic() - asked < 0.4
+    assert time.monotonic() - asked < 1.5
 
 
 def test_an_order_whose_answer_is_lost_was_executed(venue):
@@ -552,14 +552,14 @@ def test_limits_are_scaled(venue):
 
 def test_an_acknowledged_order_fills_late(venue):
     client = Rest(venue)
-    with drills.late_entry(venue, 400):
+    with drills.late_entry(venue, 1500):
         placed = time.monotonic()
         order_id = client.order().result["orderId"]
-        assert time.monotonic() - placed < 0.4
+        assert time.monotonic() - placed < 1.5
         assert client.found(orderId=order_id)["orderStatus"] == "New"
         assert client.executions() == []
         eventually(lambda: client.found(orderId=order_id)["orderStatus"] == "Filled")
-        assert time.monotonic() - placed >= 0.4
+        assert time.monotonic() - placed >= 1.5
         (fill,) = client.executions()
         assert fill["execQty"] == "0.010"
     order_id = client.order().result["orderId"]
@@ -575,7 +575,7 @@ def test_a_cancel_that_a_fill_outruns_ends_the_order_twice(venue):
             client.ask("POST", "/v5/order/cancel", category="linear", symbol="BTCUSDT", orderId=order_id)
             told = [
                 (one["orderStatus"], one["cancelType"], one["rejectReason"], one["leavesQty"])
-                for message in private.gather(0.4)
+                for message in private.gather(0.4, least=1)
                 if message.get("topic") == "order"
                 for one in message["data"]
             ]

@@ -29,7 +29,7 @@ def told_of(venue, *requests):
             answer = trader.ask(request)
             assert answer["retCode"] == 0, answer
         told = {}
-        for message in client.gather(0.4):
+        for message in client.gather(0.4, least=1):
             told.setdefault(message["topic"], []).extend(message["data"])
         return told
 

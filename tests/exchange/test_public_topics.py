@@ -232,8 +232,9 @@ def told(payloads):
     ]
 
 
-def test_a_candle_is_confirmed_once_together_with_the_first_of_the_next():
-    shown = market()
+@pytest.mark.parametrize("category", ["linear", "spot"])
+def test_a_candle_is_confirmed_once_with_the_first_of_the_next_or_on_spot_before_it(category):
+    shown = market(SPOT if category == "spot" else PERP)
     feed = Candles("kline.1.BTCUSDT", shown, "1")
     shown.candles.trade(START, 100.0, 1.0)
     heard = [told(feed.due(START))]
@@ -246,7 +247,7 @@ def test_a_candle_is_confirmed_once_together_with_the_first_of_the_next():
     shown.candles.trade(START + 3 * MINUTE + SECOND, 102.0, 1.0)
     heard.append(told(feed.due(START + 3 * MINUTE + SECOND)))
 
-    assert heard == [
+    pairs = [
         [[(0, False, "100")]],
         [],
         [[(0, False, "101")]],
@@ -254,6 +255,7 @@ def test_a_candle_is_confirmed_once_together_with_the_first_of_the_next():
         [],
         [[(1, True, "101"), (2, True, "101"), (3, False, "102")]],
     ]
+    assert heard == (pairs if category == "linear" else [[[one] for many in push for one in many] for push in pairs])
 
 
 def test_a_candle_has_the_fields_of_the_venue(venue):
