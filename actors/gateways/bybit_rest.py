@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -52,7 +51,7 @@ _PAGES = 200
 _ORDERS_A_PAGE = 50
 _EXECUTIONS_A_PAGE = 100
 _LINES_A_PAGE = 50
-_SPAN = 7 * DAY - SECOND
+_SPAN_MS = (7 * DAY - SECOND) // MILLISECOND
 """Bybit v5: histories are asked for in spans of at most seven days."""
 
 # pybit looks into what it takes for an object; an answer that is none makes it trip.
@@ -259,8 +258,8 @@ class BybitRest:
         for start, end in _spans(since, until):
             asked = {
                 "category": category_word(category),
-                "startTime": start // MILLISECOND,
-                "endTime": -(-end // MILLISECOND),
+                "startTime": start,
+                "endTime": end,
                 "limit": _EXECUTIONS_A_PAGE,
             }
             found += self._executions(asked)
@@ -282,8 +281,8 @@ class BybitRest:
         for start, end in _spans(since, until):
             asked = {
                 "accountType": "UNIFIED",
-                "startTime": start // MILLISECOND,
-                "endTime": -(-end // MILLISECOND),
+                "startTime": start,
+                "endTime": end,
                 "limit": _LINES_A_PAGE,
             }
             rows = self._all("get_transaction_log", asked)
@@ -506,6 +505,10 @@ def _reset(headers: Any, now: int) -> int:
 
 
 def _spans(since: int, until: int) -> list[tuple[int, int]]:
-    """Cut a time into spans that may be asked for at once, the oldest first."""
-    cuts = [*range(since, until, _SPAN), until]
-    return list(pairwise(cuts)) if since < until else [(until - SECOND, until)]
+    """Cut a time into spans of milliseconds that may be asked for at once, the oldest first.
+
+    Bybit counts both ends in: what happened at a cut belongs to one of the two.
+    """
+    first = (since if since < until else until - SECOND) // MILLISECOND
+    last = -(-until // MILLISECOND)
+    return [(start, min(start + _SPAN_MS - 1, last)) for start in range(first, last + 1, _SPAN_MS)]

@@ -70,6 +70,7 @@ _PULSE_S = 0.05
 _PULSE = object()
 _CANCEL_ALL = object()
 _KEPT_SETTLEMENTS = 10_000
+_LONGEST_PAUSE_S = 30.0
 
 
 class VenueConfig(BaseModel, frozen=True, extra="forbid"):
@@ -190,6 +191,8 @@ class BybitVenue:
         self._ticked = self._ts_clock = 0
         self._out: list[Said] = []
         self._catching_up = False
+        self._failed = 0
+        self._ts_catch_up: int | None = None
         self._tracker = OrderTracker(
             node,
             restored,
@@ -321,14 +324,16 @@ class BybitVenue:
             return
         self._ticked = ticks
         self._private.tick(now)
-        for question in self._tracker.due(now):
+        for question in self._tracker.due(now, waiting=self._asking):
             if question.ask is Ask.CANCEL:
                 strategy = self._tracker.orders[question.client_order_id].order.strategy
                 self._dispatch(CancelOrder(strategy, question.client_order_id, question.instrument))
-            elif question not in self._asking:
+            else:
                 self._asking.add(question)
                 self._questions.put(question)
         self._give_up(lambda pending: pending.ts_limit < now, "no answer in time")
+        if self._ts_catch_up is not None and now >= self._ts_catch_up:
+            self._catch_up()
         if now - self._ts_clock > self.config.clock_s * SECOND:
             self._ts_clock = now
             self._questions.put("clock")
@@ -408,6 +413,7 @@ class BybitVenue:
         self._catch_up()
 
     def _catch_up(self) -> None:
+        self._ts_catch_up = None
         if not self._catching_up:
             self._catching_up = True
             self._reports.put((None, self._since))
@@ -485,8 +491,10 @@ class BybitVenue:
             self._since = max(self._since, report.snapshot.ts_event + skew - _OVERLAP)
         if reported.request_id is None:
             self._catching_up = False
-            if report.failures:
-                self._catch_up()
+            self._failed = self._failed + 1 if report.failures else 0
+            # What cannot be read now may never be: it is asked for again later and later.
+            pause = min(self.config.patience_s * 2 ** min(self._failed - 1, 10), _LONGEST_PAUSE_S)
+            self._ts_catch_up = self._now + int(pause * SECOND) if report.failures else None
         else:
             self._out.append(report.snapshot)
 
@@ -603,8 +611,6 @@ class BybitVenue:
                 case (request_id, since):
                     report = rest.report(request_id or 0, since, (Category.LINEAR, Category.SPOT))
                     self._events.put(_Reported(request_id, report))
-                    if report.failures and request_id is None:
-                        self._stopping.wait(self.config.patience_s)  # it is asked for again
         rest.close()
 
     def _look(self, rest: BybitRest, question: Question) -> OrderWord | Absence | tuple[Any, ...] | None:

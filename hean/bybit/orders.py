@@ -9,7 +9,7 @@ says what must be asked by REST.
 """
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -307,8 +307,8 @@ class OrderTracker:
             if not tracked.unsure:
                 tracked.unsure, tracked.asked, tracked.ts_ask = True, 0, now
 
-    def due(self, now: int) -> list[Question]:
-        """What must be asked now. A question stands until it is answered, and is put again later and later."""
+    def due(self, now: int, waiting: Container[Question] = ()) -> list[Question]:
+        """What must be asked now, but for what still waits. A question is put again later and later until it helps."""
         questions = []
         for tracked in self._open.values():
             if now < tracked.ts_ask or not (tracked.unsure or tracked.lacks_fills):
@@ -316,7 +316,10 @@ class OrderTracker:
             ask = Ask.STATE if tracked.unsure else Ask.FILLS
             if tracked.again and tracked.canceling:
                 ask, tracked.again = Ask.CANCEL, False
-            questions.append(Question(tracked.order.client_order_id, tracked.order.instrument, ask))
+            question = Question(tracked.order.client_order_id, tracked.order.instrument, ask)
+            if question in waiting:
+                continue
+            questions.append(question)
             tracked.ts_ask = now + min(_FIRST_PAUSE << min(tracked.asked, 10), _LONGEST_PAUSE)
             tracked.asked += 1
         return questions

@@ -2,19 +2,24 @@
 
 import time
 from decimal import Decimal
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import websocket
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.gateways.bybit_endpoint import Keys, loopback
 from actors.gateways.bybit_feed import BybitFeed, _Answer
+from actors.gateways.bybit_rest import AccountReport, _spans
 from actors.gateways.bybit_streams import Attempts, Connected, Heard, Lost, Pace, Stream
-from actors.gateways.bybit_venue import BybitVenue, ReconcileDue
+from actors.gateways.bybit_venue import BybitVenue, ReconcileDue, _Reported
 from hean.bybit.encode import AmendOrder, Verdict
 from hean.bybit.wire import Push
 from hean.instruments import Category
 from hean.messages import (
+    AccountSnapshot,
     Bar,
     CancelOrder,
     FeedLive,
@@ -28,7 +33,7 @@ from hean.messages import (
     TimeInForce,
     Trade,
 )
-from hean.units import MILLISECOND, MINUTE, SECOND
+from hean.units import DAY, MILLISECOND, MINUTE, SECOND
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
 NOWHERE = loopback(1)
@@ -161,6 +166,18 @@ def test_a_clock_that_is_set_back_stops_nothing(monkeypatch):
     assert said
 
 
+# --- spans of time --------------------------------------------------------------------------------
+
+
+@given(since=st.integers(0, 100 * DAY), lasts=st.integers(-DAY, 100 * DAY))
+def test_a_long_time_is_asked_for_in_spans_that_leave_out_nothing_and_have_nothing_twice(since, lasts):
+    spans = _spans(since, since + lasts)
+    assert spans[0][0] * MILLISECOND <= since
+    assert spans[-1][1] * MILLISECOND >= since + lasts
+    assert all(start <= end < start + 7 * DAY // MILLISECOND for start, end in spans)
+    assert all(start == end + 1 for (_, end), (start, _) in pairwise(spans))
+
+
 # --- the venue ------------------------------------------------------------------------------------
 
 
@@ -188,6 +205,24 @@ def test_a_question_is_put_once_until_it_is_answered():
         trading._tick()
     questions = [trading._questions.get_nowait() for _ in range(trading._questions.qsize())]
     assert len([one for one in questions if one != "clock"]) == 1
+    assert trading._tracker.orders["ours-1"].asked == 1  # waiting is not having been told
+
+
+def test_what_cannot_be_asked_for_is_asked_for_later_and_later():
+    trading = venue()
+    nothing = AccountSnapshot(0, 5, False, (), {}, {})
+    asked = []
+    trading._catch_up()
+    for seconds in range(300):
+        trading._now, trading._ticked = trading._now + SECOND, 0
+        trading._tick()
+        if trading._reports.qsize():
+            trading._reports.get_nowait()
+            asked.append(seconds)
+            trading._reported(_Reported(None, AccountReport(nothing, (), (), (), (), ("executions: unreadable",))))
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (1, 30)
 
 
 class Wire:

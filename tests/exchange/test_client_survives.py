@@ -192,8 +192,8 @@ def test_snapshots_of_a_book_go_astray(desk, lever):
     """Nothing lost: a subscription whose snapshot does not come, or comes late, is begun anew until one does."""
     pull, arguments = LEVERS[lever]
     astray = pull(desk.served, "orderbook.50.*", part="snapshot", **(arguments | {"every": 1}))
-    with astray, cut_sockets(desk.served, kind="public"):
-        time.sleep(1.0)
+    with astray as pulled, cut_sockets(desk.served, kind="public"):
+        desk.until(lambda: pulled.effects, "a snapshot that goes astray")
     desk.books_are_right()
 
 
