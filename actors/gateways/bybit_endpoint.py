@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from pybit.unified_trading import HTTP, WebSocket, WebSocketTrading
+from websocket import WebSocketException
 
 from hean.errors import ConfigError
 
@@ -133,6 +135,11 @@ class _Redirect:
     def _on_open(self) -> None:
         super()._on_open()  # type: ignore[misc]
         self._wires.append(self.ws.sock)  # type: ignore[attr-defined]
+
+    def _send_custom_ping(self) -> None:
+        # pybit's timer may find the connection closed under it: that it is gone is told by the socket itself.
+        with suppress(OSError, AttributeError, WebSocketException):
+            super()._send_custom_ping()  # type: ignore[misc]
 
 
 class RedirectedSocket(_Redirect, WebSocket):  # type: ignore[misc]

@@ -10,7 +10,7 @@ import websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.gateways.bybit_endpoint import Keys, loopback
+from actors.gateways.bybit_endpoint import Keys, RedirectedSocket, loopback
 from actors.gateways.bybit_feed import BybitFeed, _Answer
 from actors.gateways.bybit_rest import AccountReport, _spans
 from actors.gateways.bybit_streams import Attempts, Connected, Heard, Lost, Pace, Stream
@@ -298,3 +298,20 @@ def test_a_cancel_is_sent_after_what_it_cancels():
         trading._command(message)
     (lane,) = [lane for lane in trading._lanes if lane.qsize()]
     assert [type(lane.get_nowait()) for _ in range(2)] == [SubmitOrder, CancelOrder]
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(9, "Bad file descriptor"), AttributeError("sock"), websocket.WebSocketTimeoutException()]
+)
+def test_a_ping_that_finds_its_connection_gone_ends_no_thread_with_a_trace(fault):
+    socket = RedirectedSocket.__new__(RedirectedSocket)
+    asked = []
+
+    def send(_):
+        asked.append(1)
+        raise fault
+
+    socket.exited, socket.custom_ping_message = False, "{}"
+    socket.ws = SimpleNamespace(send=send, sock=SimpleNamespace(connected=True))
+    socket._send_custom_ping()
+    assert asked
