@@ -259,13 +259,6 @@ class Page(Struct, rename="camel"):
     category: Category | None = None
 
 
-class Placed(Struct, rename="camel"):
-    """The acknowledgement of an order, an amendment or a cancel."""
-
-    order_id: Id
-    order_link_id: Id = ""
-
-
 class KeyRights(Struct, rename="camel"):
     """What an API key may do. `readOnly` 1 may not trade; the wallet's list names transfers and withdrawals."""
 
