@@ -31,3 +31,11 @@ class DataError(HeanError):
 
 class ContractError(HeanError):
     """A component broke a promise of the house: a bug of ours, never an ordinary day."""
+
+
+class JournalError(HeanError):
+    """A journal cannot be read, written, or gone on with; the text names the file and the remedy."""
+
+
+class VenueError(HeanError):
+    """The venue did not do what was asked of it, and nothing can go on without."""

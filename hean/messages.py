@@ -241,6 +241,16 @@ class SubmitPair(Command, frozen=True):
     max_naked: Decimal
 
 
+class AmendOrder(Command, frozen=True):
+    """A new quantity (in all, base units) or limit for an open order; None leaves it."""
+
+    strategy: str
+    client_order_id: str
+    instrument: str
+    quantity: Decimal | None
+    limit: Decimal | None
+
+
 class CancelOrder(Command, frozen=True):
     strategy: str
     client_order_id: str
@@ -308,6 +318,13 @@ class OrderFilled(OrderFact, frozen=True):
     ts_event: int
 
 
+class OrderAmended(OrderFact, frozen=True):
+    """The venue has changed the order as asked; None is what was left as it was."""
+
+    quantity: Decimal | None
+    limit: Decimal | None
+
+
 class OrderCanceled(OrderFact, frozen=True):
     reason: str
 
@@ -316,6 +333,16 @@ class OrderExpired(OrderFact, frozen=True):
     """The order ended by its own terms: an IOC remainder, a post-only order that would have taken."""
 
     reason: str
+
+
+class OrdersRestated(Fact, frozen=True):
+    """All that the broker has under way, after a restart: whatever else was reserved is let go of.
+
+    `remaining` is signed, in base units, by client order id; `pairs` are the pairs at work or waiting.
+    """
+
+    remaining: dict[str, Decimal]
+    pairs: tuple[str, ...]
 
 
 class PairFinished(Fact, frozen=True):
@@ -357,8 +384,9 @@ class FundingSettled(Fact, frozen=True):
 
 
 class InterestCharged(Fact, frozen=True):
-    """Interest on what the account has borrowed: `amount` in `currency`, positive when paid."""
+    """Interest on what the account has borrowed: `amount` in `currency`, positive when paid. `charge_id` makes it unique."""
 
+    charge_id: str
     currency: str
     borrowed: Decimal
     amount: Decimal
@@ -366,9 +394,13 @@ class InterestCharged(Fact, frozen=True):
 
 
 class EquityChanged(Fact, frozen=True):
-    """The account's worth in quote currency, marked now: all that limits and the kill switch look at."""
+    """The account's worth in quote currency, marked now: all that limits and the kill switch look at.
+
+    `cash` is what the books hold of the currency itself, unrealised profit left out: the venue's wallet says the same.
+    """
 
     equity: Decimal
+    cash: Decimal
     marks_known: bool
 
 
@@ -405,6 +437,40 @@ class AccountSnapshot(Fact, frozen=True):
     orders: tuple[VenueOrder, ...]
     positions: dict[str, Decimal]
     balances: dict[str, Decimal]
+
+
+class ReconcileDue(Fact, frozen=True):
+    """Something happened after which what we believe must be compared: the private stream was away, or unreadable."""
+
+    reason: str
+
+
+class AdjustBooks(Command, frozen=True):
+    """Make the books say what the venue does, where nothing that was told explains the difference.
+
+    `adjustment_id` is a function of what is corrected, so that the same correction is made once. `quantity` is
+    added to `instrument`, at `price`; where `instrument` is empty, to the cash of `currency`. The market is never touched.
+    """
+
+    adjustment_id: str
+    strategy: str
+    instrument: str
+    currency: str
+    quantity: Decimal
+    price: Decimal
+    reason: str
+
+
+class BooksAdjusted(Fact, frozen=True):
+    """An entry in the books that no fill, settlement or charge explains: it is flagged for ever."""
+
+    adjustment_id: str
+    strategy: str
+    instrument: str
+    currency: str
+    quantity: Decimal
+    price: Decimal
+    reason: str
 
 
 class DiscrepancyKind(enum.StrEnum):
@@ -445,6 +511,12 @@ class VerifyFlat(Command, frozen=True):
 # --- control ------------------------------------------------------------------------------------
 
 
+class EpochBegan(Fact, frozen=True):
+    """A new life of the core has begun: ids given from now on carry its number, and trading is HALTED until started."""
+
+    epoch: int
+
+
 class StartTrading(Command, frozen=True):
     pass
 
@@ -466,6 +538,13 @@ class KillSwitchTripped(Fact, frozen=True):
     cause: str
     measured: str
     limit: str
+
+
+class PullKillSwitch(Command, frozen=True):
+    """A person pulls the kill switch, and says why: everything is cancelled and closed, and it latches."""
+
+    person: str
+    reason: str
 
 
 class KillSwitchReset(Command, frozen=True):

@@ -14,22 +14,13 @@ from msgspec import Struct
 from hean.bybit.decode import category_word
 from hean.errors import ContractError
 from hean.instruments import Category, split_id
-from hean.messages import CancelOrder, SubmitOrder, TimeInForce
+from hean.messages import AmendOrder, CancelOrder, SubmitOrder, TimeInForce
 
 Arguments = dict[str, Any]
 
 # Bybit v5, *Place Order*: at most 36 letters, digits, dashes and underscores.
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}\Z")
 _SIDES = {1: "Buy", -1: "Sell"}
-
-
-class AmendOrder(Struct, frozen=True):
-    """A new quantity (in all, base units) or limit for an open order; None leaves it."""
-
-    client_order_id: str
-    instrument: str
-    quantity: Decimal | None = None
-    limit: Decimal | None = None
 
 
 def order_request(order: SubmitOrder) -> Arguments:
