@@ -62,3 +62,8 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
         default=SimulatedVenueConfig(), description="the simulated venue of paper trading"
     )
     supervision: SupervisionConfig = Field(default=SupervisionConfig(), description="the engine")
+
+    @property
+    def venue_name(self) -> str:
+        """Every mode trades what Bybit lists."""
+        return "BYBIT"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from pydantic import BaseModel
@@ -153,7 +153,18 @@ def config_model(strategy: type[Any]) -> type[BaseModel]:
     return model
 
 
-def build_strategies(settings: BacktestSettings) -> list[Strategy]:
+class Wanted(Protocol):
+    """What strategies are built from: the settings of any kind of run have it."""
+
+    @property
+    def strategies(self) -> tuple[StrategySettings, ...]: ...
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
+    @property
+    def venue_name(self) -> str: ...
+
+
+def build_strategies(settings: Wanted) -> list[Strategy]:
     """An instance of each strategy for each symbol, or one for all where it takes a tuple of instruments.
 
     Fields typed `Perp` and `Spot` are filled from the symbol, where the settings do not fill them.
@@ -318,7 +329,7 @@ def build(
         strategy.name: StrategyLimits(
             share=strategy.share,
             price_age_s=price_age_s,
-            sizing=strategy.settings.sizing or _default_sizing(strategy),
+            sizing=strategy.settings.sizing or default_sizing(strategy),
         )
         for strategy in strategies
     }
@@ -342,7 +353,7 @@ def build(
     return Topology(tuple(nodes)), components
 
 
-def _default_sizing(strategy: Strategy) -> Sizing:
+def default_sizing(strategy: Strategy) -> Sizing:
     """By risk; a pair has no stop to size by, and takes a part of its share in each leg."""
     categories = {split_id(name)[1] for name in strategy.instruments}
     if categories == {Category.SPOT, Category.LINEAR}:
