@@ -104,14 +104,17 @@ class EngineView(Struct, frozen=True):
 class Recovered(Struct, frozen=True):
     """What a node's shell says after it has been told its journal again.
 
-    `cursors` is the last number heard of each source, by source with its incarnation.
+    `cursors` is the last number heard of each source, by source with its incarnation; `takes` names the messages that
+    the node may be told.
     """
 
     node: str
+    pid: int
     entries: int
     from_snapshot: bool
     seconds: float
     cursors: dict[str, int]
+    takes: frozenset[str]
 
 
 class Pulse(Struct, frozen=True):

@@ -60,7 +60,7 @@ class Dispatcher:
         incarnation: int = 0,
         log: Callable[[Envelope], None] | None = None,
     ) -> None:
-        self._topology = topology
+        self.topology = topology
         self.log = log
         self._queue: deque[tuple[Host, Envelope]] = deque()
         self.touched: list[Host] = []
@@ -153,7 +153,7 @@ class Dispatcher:
         plan = _Plan(signed=host.node.role == "strategy" and issubclass(kind, Signal))
         here: list[tuple[Host, bool]] = []
         outward = []
-        for node, only in self._topology.receivers(host.node, kind):
+        for node, only in self.topology.receivers(host.node, kind):
             hearer = self.hosts.get(node.name)
             if hearer is None:
                 outward.append((node, only))
