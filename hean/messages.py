@@ -579,8 +579,19 @@ class Wake(Fact, frozen=True):
 
 
 class ProcessRequested(Command, frozen=True):
+    """Begin a process; where a run of this id failed or was cancelled, let it go on at the step it came to."""
+
     process: str
     run_id: str
+    arguments: dict[str, str]
+
+
+class CancelProcess(Command, frozen=True):
+    """A person ends a run before it is done, and says why; what it has under way is cleared up."""
+
+    run_id: str
+    person: str
+    reason: str
 
 
 class ProcessStarted(Fact, frozen=True):
@@ -589,8 +600,11 @@ class ProcessStarted(Fact, frozen=True):
 
 
 class ProcessFinished(Fact, frozen=True):
+    """A run is over: `outcome` is "completed", or "failed" or "canceled" and why. `report` says what it found, by name."""
+
     run_id: str
     outcome: str
+    report: dict[str, str] = {}
 
 
 # --- the envelope -------------------------------------------------------------------------------
