@@ -1,0 +1,104 @@
+"""What the engine itself must never forget: the tag of its orders, the numbers of its lives, who died, and what was wanted."""
+
+import sqlite3
+from pathlib import Path
+from random import Random
+
+from msgspec import Struct
+
+from hean.errors import JournalError
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS lives (life INTEGER PRIMARY KEY, ts INTEGER NOT NULL, node TEXT NOT NULL, why TEXT NOT NULL,
+                                  ended TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS deaths (ts INTEGER NOT NULL, node TEXT NOT NULL, why TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS recoveries (life INTEGER PRIMARY KEY, ts INTEGER NOT NULL, seconds REAL NOT NULL);
+"""
+_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
+TAG = 3
+
+
+class Death(Struct, frozen=True):
+    ts: int
+    node: str
+    why: str
+
+
+class EngineBook:
+    """Every write waits for the disk: a number must never be given twice, not even after the power went.
+
+    Args:
+        path: The file; made with its directory where there is none.
+        chance: Draws the tag of a new book.
+
+    Raises:
+        JournalError: The file cannot be used.
+    """
+
+    def __init__(self, path: Path, chance: Random) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_TABLES)
+            tag = "".join(chance.choice(_LETTERS) for _ in range(TAG))
+            self._db.execute("INSERT OR IGNORE INTO about VALUES ('tag', ?)", (tag,))
+            self.tag = self._about("tag")
+        except sqlite3.Error as damage:
+            raise JournalError(f"{path}: {damage}: move it away, and keep it") from damage
+
+    def begin(self, node: str, why: str, now: int) -> int:
+        """Begin a life of the core, or of one node that is begun anew alone; its number, above every earlier one."""
+        return self._db.execute(
+            "INSERT INTO lives (ts, node, why) VALUES (?, ?, ?) RETURNING life", (now, node, why)
+        ).fetchone()[0]  # type: ignore[no-any-return]
+
+    def end(self, life: int, how: str) -> None:
+        """Note that a life ended as it was meant to."""
+        self._db.execute("UPDATE lives SET ended = ? WHERE life = ?", (how, life))
+
+    def interrupted(self) -> int | None:
+        """The last life of the core, if it ended without a word."""
+        row = self._db.execute("SELECT life, ended FROM lives WHERE node = 'core' ORDER BY life DESC").fetchone()
+        return None if row is None or row[1] else row[0]
+
+    def died(self, death: Death) -> None:
+        self._db.execute("INSERT INTO deaths VALUES (?, ?, ?)", (death.ts, death.node, death.why))
+
+    def deaths(self, since: int) -> list[Death]:
+        rows = self._db.execute("SELECT ts, node, why FROM deaths WHERE ts >= ? ORDER BY ts", (since,))
+        return [Death(*row) for row in rows]
+
+    def restarts(self) -> dict[str, int]:
+        """How often each node died, in all."""
+        return dict(self._db.execute("SELECT node, count(*) FROM deaths GROUP BY node ORDER BY node"))
+
+    def recovered(self, life: int, seconds: float, now: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO recoveries VALUES (?, ?, ?)", (life, now, seconds))
+
+    def recovery(self) -> float | None:
+        """Seconds from the beginning of the last life until it might trade; None where none got so far."""
+        row = self._db.execute("SELECT seconds FROM recoveries ORDER BY life DESC").fetchone()
+        return None if row is None else row[0]
+
+    def wants(self) -> bool:
+        """Whether a person wants it to trade: it goes on after a crash only if so."""
+        return self._about("trade") != "no"
+
+    def want(self, *, trade: bool) -> None:
+        self._db.execute("INSERT OR REPLACE INTO about VALUES ('trade', ?)", ("yes" if trade else "no",))
+
+    def opened(self, now: int) -> int:
+        """When this account was first looked at: nothing before that is ours to know."""
+        self._db.execute("INSERT OR IGNORE INTO about VALUES ('opened', ?)", (str(now),))
+        return int(self._about("opened"))
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _about(self, name: str) -> str:
+        row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return "" if row is None else row[0]
