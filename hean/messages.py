@@ -335,14 +335,24 @@ class OrderExpired(OrderFact, frozen=True):
     reason: str
 
 
-class OrdersRestated(Fact, frozen=True):
-    """All that the broker has under way, after a restart: whatever else was reserved is let go of.
+class RestatedOrder(Struct, frozen=True, gc=False):
+    """An order under way: what of it may still trade, signed, and what has. `unknown` where the venue has not answered for it."""
 
-    `remaining` is signed, in base units, by client order id; `pairs` are the pairs at work or waiting.
+    strategy: str
+    instrument: str
+    remaining: Decimal
+    filled: Decimal
+    unknown: bool
+
+
+class OrdersRestated(Fact, frozen=True):
+    """All that the broker has under way, after a restart: whatever else was reserved in an earlier life is let go of.
+
+    `remaining` is by client order id, the orders of pairs among them; `pairs` are those at work or waiting, as they were asked for.
     """
 
-    remaining: dict[str, Decimal]
-    pairs: tuple[str, ...]
+    remaining: dict[str, RestatedOrder]
+    pairs: tuple[SubmitPair, ...]
 
 
 class PairFinished(Fact, frozen=True):
