@@ -69,6 +69,11 @@ class Strategy(Struct, frozen=True):
     def warmup_ns(self) -> int:
         return int(getattr(self.component, "warmup_ns", 0))
 
+    def looks_back(self, kind: type[Observation]) -> int:
+        """How much of one kind of observation it makes use of; all of its warm-up where it does not say."""
+        own = getattr(self.component, "looks_back", None)
+        return self.warmup_ns if own is None else int(own(kind))
+
     @property
     def watches_kinds(self) -> frozenset[type[Observation]]:
         return frozenset(kind for kind in takes(self.component) if issubclass(kind, Observation))

@@ -106,11 +106,15 @@ class PairView:
 
     def saw_quote(self, legs: Legs, quote: Quote) -> None:
         side = legs.perp if quote.instrument == self.perp else legs.spot
+        if quote.ts_event < side.ts_quote:
+            return  # overtaken on its way
         side.bid, side.ask, side.ts_quote = quote.bid, quote.ask, quote.ts_event
 
     def saw_bar(self, legs: Legs, bar: Bar) -> Reading | None:
         """Take a bar in; a reading if both legs have now closed at its instant."""
         side = legs.perp if bar.instrument == self.perp else legs.spot
+        if bar.ts_event < side.ts:
+            return None  # told late, or again: what follows it is known already
         side.ts, side.close, side.interval = bar.ts_event, bar.close, bar.ts_event - bar.ts_open
         if legs.perp.ts != legs.spot.ts or legs.ts_read == bar.ts_event:
             return None

@@ -28,7 +28,7 @@ from hean.market.basis import (
     window_starts,
 )
 from hean.market.carry import PERIOD, PairCosts, Settlements, session
-from hean.messages import Bar, FundingRate, Leg, PositionChanged, Quote, Signal, Wake
+from hean.messages import Bar, FundingRate, Leg, Observation, PositionChanged, Quote, Signal, Wake
 from hean.tape import Tape
 from hean.units import DAY, HOUR, SECOND
 
@@ -134,6 +134,10 @@ class BasisArbitrage:
     @property
     def warmup_ns(self) -> int:
         return self._window
+
+    def looks_back(self, kind: type[Observation]) -> int:
+        """How much of one kind it makes use of: a day of settlements, of which the first starts the clock."""
+        return DAY + PERIOD if kind is FundingRate else self._window
 
     def handle(self, message: Bar | Quote | FundingRate | PositionChanged | Wake, now: int) -> Iterator[Signal]:
         match message:

@@ -36,7 +36,17 @@ from hean.market.carry import (
     session,
     smoothed,
 )
-from hean.messages import Bar, FundingRate, Leg, PairFinished, PositionChanged, PremiumIndex, Quote, Signal
+from hean.messages import (
+    Bar,
+    FundingRate,
+    Leg,
+    Observation,
+    PairFinished,
+    PositionChanged,
+    PremiumIndex,
+    Quote,
+    Signal,
+)
 from hean.tape import Tape
 from hean.units import DAY, HOUR, MINUTE, SECOND
 
@@ -154,6 +164,7 @@ class FundingHarvester:
         self._short = round(config.short_days * DAY)
         self._long = round(config.long_days * DAY)
         self._window = round(config.basis_days * DAY)
+        self._premium_kept = PERIOD + config.premium_window_m * MINUTE
         self._ask_again = round(config.ask_again_s * SECOND)
         self._leave_again = round(config.leave_again_s * SECOND)
         self._quiet = round(config.quiet_before_s * SECOND)
@@ -172,6 +183,12 @@ class FundingHarvester:
         """The history it makes use of. It speaks on less: from `min_settlements` that cover the short window."""
         return max(self._long, self._window)
 
+    def looks_back(self, kind: type[Observation]) -> int:
+        """How much of one kind it makes use of: half a year of settlements, of which the first starts the clock; less of prices."""
+        if kind is FundingRate:
+            return self._long + PERIOD
+        return self._premium_kept if kind is PremiumIndex else self._window
+
     def handle(
         self, message: FundingRate | PremiumIndex | Bar | Quote | PositionChanged | PairFinished, now: int
     ) -> Iterator[Signal]:
@@ -187,7 +204,9 @@ class FundingHarvester:
                 if instrument == self.config.perp:
                     self.state.funding.add(ts, rate, self._long)
             case PremiumIndex(instrument=instrument, ts_event=ts, premium=premium):
-                if instrument == self.config.perp:
+                known = self.state.premium_ts
+                # One told late, or again, has nothing to add to what followed it.
+                if instrument == self.config.perp and (not known or ts >= known[-1]):
                     self._fold_premium([ts], [premium])
             case PositionChanged():
                 self._hold(message)
@@ -348,7 +367,7 @@ class FundingHarvester:
         state = self.state
         state.premium_ts += ts
         state.premium += premium
-        self._forget(state.premium_ts, state.premium, PERIOD + self.config.premium_window_m * MINUTE)
+        self._forget(state.premium_ts, state.premium, self._premium_kept)
 
     def _fold_basis(self, ts: int, opening: float) -> None:
         """Keep the first basis of each hour of the clock."""

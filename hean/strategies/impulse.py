@@ -171,6 +171,8 @@ class ImpulseEngine:
             case Bar():
                 if self._state.interval == 0:
                     self._begin(message.ts_event - message.ts_open)
+                if len(self._bars) and message.ts_event < self._bars.last_ts:
+                    return  # told late, or again: windows hold what came after it
                 self._bars.append(message.ts_event, (message.close, message.volume))
                 if not self._state.position and message.ts_event >= self._not_before():
                     signal = self._enter(message.ts_event, message.close)
