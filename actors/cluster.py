@@ -33,7 +33,7 @@ _ENVIRONMENT = "ray.env"
 _LOG = "ray.log"
 _LOCK = "ray.lock"
 _START_S = 120.0
-_STOP_S = 10.0
+_STOP_S = 2.0  # without its GCS the raylet would wait for longer, and nothing of it is needed
 # What a command asks Ray to do; `main` is what the console script `ray` runs.
 _RAY = "from ray.scripts.scripts import main; main()"
 # Of a path to a socket Linux takes 107 letters; Ray makes 72 of them itself.
