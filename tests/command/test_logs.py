@@ -38,6 +38,7 @@ def order():
         limit=None,
         time_in_force=TimeInForce.IOC,
         reduce_only=False,
+        reference=65_000.0,
         bracket=None,
     )
 
