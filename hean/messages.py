@@ -455,11 +455,17 @@ class ReconcileDue(Fact, frozen=True):
     reason: str
 
 
+OPENING = "opening balance"
+"""Why what was in the account before us is entered in the books: it is brought in, and no profit."""
+
+
 class AdjustBooks(Command, frozen=True):
     """Make the books say what the venue does, where nothing that was told explains the difference.
 
     `adjustment_id` is a function of what is corrected, so that the same correction is made once. `quantity` is
-    added to `instrument`, at `price`; where `instrument` is empty, to the cash of `currency`. The market is never touched.
+    added to `instrument`, at `price`; where `instrument` is empty, to the cash of `currency`. Where both are named,
+    `quantity` of the currency goes from what the position was entered at into cash, and nobody gains by it: the venue
+    realised profit at another time. The market is never touched.
     """
 
     adjustment_id: str

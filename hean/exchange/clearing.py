@@ -30,10 +30,10 @@ from hean.exchange.words import (
     PositionChanged,
     WalletChanged,
 )
-from hean.execution.account import PICO
 from hean.execution.fees import BYBIT_TIERS, fee
 from hean.execution.funding import settlement
 from hean.messages import Liquidity, Side
+from hean.netting import PICO
 from hean.units import SECOND
 
 HOUSE = "house"

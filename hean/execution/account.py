@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from hean.execution.margin import ZERO, tier_of
 from hean.instruments import Instrument
+from hean.netting import netted
 
 
 class Position(Struct, gc=False):
@@ -18,19 +19,10 @@ class Position(Struct, gc=False):
 
     def trade(self, signed: Decimal, price: Decimal) -> Decimal:
         """Book a fill of a signed quantity, and return the profit it realises, before fees."""
-        held, value = self.quantity, self.value
-        after = held + signed
-        self.quantity = after
-        if held == 0 or (held > 0) == (signed > 0):
-            self.value = value + signed * price
-            return ZERO
-        if after == 0 or (after > 0) == (held > 0):
-            # A share of the entry value leaves with the closed quantity; its rounding stays with the rest.
-            leaving = value if after == 0 else (value * (-signed) / held).quantize(PICO)
-            self.value = value - leaving
-            return -signed * price - leaving
-        self.value = after * price
-        return held * price - value
+        held = self.quantity
+        self.value, realised = netted(held, self.value, signed, price)
+        self.quantity = held + signed
+        return realised
 
 
 class Account(Struct):
@@ -137,5 +129,4 @@ def booked(amount: Decimal) -> Decimal:
     return amount if rounded == amount else rounded
 
 
-PICO = Decimal("1e-12")
 ATTO = Decimal("1e-18")

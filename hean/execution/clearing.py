@@ -191,11 +191,12 @@ class Clearing:
         if owed <= 0:
             state.ts_interest = None
             return
+        charge_id = f"{self.quote}:{state.ts_interest}"
         state.ts_interest = now - now % HOUR + HOUR
         amount = booked(owed * self._config.borrow_rate_hourly)
         self._account.credit(self.quote, -amount)
         self._changed()
-        yield InterestCharged(self.quote, owed, amount, now)
+        yield InterestCharged(charge_id, self.quote, owed, amount, now)
 
     # --- margin -------------------------------------------------------------------------------------
 

@@ -10,11 +10,8 @@ from msgspec.structs import replace
 
 from hean.errors import ConfigError, ContractError
 from hean.instruments import Category, Instrument
-from hean.messages import FundingSettled, InterestCharged, OrderFilled
-
-ZERO = Decimal(0)
-PICO = Decimal("1e-12")
-"""What a share of something is rounded to; the remainder is always somebody's."""
+from hean.messages import AdjustBooks, FundingSettled, InterestCharged, OrderFilled
+from hean.netting import PICO, ZERO, netted
 
 EXACT = Context(prec=60)
 """Products of quantities and prices are never rounded; Python's own 28 digits would round some."""
@@ -29,6 +26,8 @@ REBATE = "rebate"
 FUNDING = "funding"
 INTEREST = "interest"
 TRANSFER = "transfer"
+ADJUSTMENT = "adjustment"
+"""What no fill, settlement or charge explains: its balances say for ever what was corrected."""
 
 RESERVE = ""
 """The book of what no strategy owns: the unallocated share, and coins brought in."""
@@ -41,6 +40,7 @@ class Profit(Struct):
     coin: what the difference of their marks did to those is `basis`. A fee is valued at its fill's price;
     what a fee paid in coin would have been worth later is no part of it. `slippage` is measured from the
     reference of a fill; `unreferenced` counts the fills that had none, whose slippage stands as nought.
+    `adjustments` is what entries that nothing explains were worth when they were made.
     """
 
     price: Decimal = ZERO
@@ -49,9 +49,10 @@ class Profit(Struct):
     fees: Decimal = ZERO
     slippage: Decimal = ZERO
     interest: Decimal = ZERO
+    adjustments: Decimal = ZERO
     unreferenced: int = 0
 
-    PARTS: ClassVar = ("price", "basis", "funding", "fees", "slippage", "interest")
+    PARTS: ClassVar = ("price", "basis", "funding", "fees", "slippage", "interest", "adjustments")
 
     def net(self) -> Decimal:
         with localcontext(EXACT):
@@ -91,11 +92,17 @@ class Ledger(Struct):
 
     `constant` and `exposure` are that sum as it is valued: equity is the constant (cash, less the cost of
     perpetual positions) and each instrument's exposure at its mark.
+
+    The venue nets what the strategies hold of a perpetual, and realises profit when that net is reduced, whatever each
+    strategy's own book says of its own: `entries` has, by instrument, the value at which the net was entered, and
+    `entered` their sum.
     """
 
     books: dict[str, Book] = field(default_factory=dict)
     constant: Decimal = ZERO
     exposure: dict[str, Decimal] = field(default_factory=dict)
+    entries: dict[str, Decimal] = field(default_factory=dict)
+    entered: Decimal = ZERO
 
     def book(self, strategy: str) -> Book:
         found = self.books.get(strategy)
@@ -113,6 +120,10 @@ class Ledger(Struct):
                     for account, amount in accounts.items():
                         own[account] = own.get(account, ZERO) + amount
         return total
+
+    def cash(self) -> Decimal:
+        """What the account holds of the currency, as the venue's wallet has it: unrealised profit left out."""
+        return EXACT.add(self.constant, self.entered)
 
     def equity(self, marks: Mapping[str, float]) -> Decimal:
         """The account's worth at these marks. What has no mark is left out: the caller says so."""
@@ -206,6 +217,7 @@ class Accountant:
         setcontext(EXACT)  # `localcontext` would copy it first: a tenth of what a fill costs
         try:
             signed = fill.quantity if fill.side > 0 else -fill.quantity
+            self._net(ledger, self._held[fill.instrument], signed, fill.price)
             if fill.strategy and fill.exit != "liquidation":
                 self._trade(ledger, fill, fill.strategy, signed, fill.fee, marks)
                 return [fill.strategy]
@@ -268,6 +280,45 @@ class Accountant:
                 book.post(charged.currency, account, INTEREST, amount)
         return list(weights)
 
+    def adjust(self, ledger: Ledger, entry: AdjustBooks, marks: Mapping[str, float], *, opening: bool) -> None:
+        """Make an entry that nothing else explains; an `opening` one brings in what was there before us, and is no profit.
+
+        Coins come without being paid for, at their mark; a position comes as if it had been traded at the entry's price.
+        Where instrument and currency are both named, the quantity of the currency goes from what the position was entered at
+        into cash: the venue has realised a profit at another time than we thought, and nobody has gained by it.
+
+        Raises:
+            ContractError: the entry is of something that is not in the books.
+        """
+        name, amount = entry.instrument, entry.quantity
+        if (
+            entry.currency not in {"", self.currency}
+            or (name and name not in self._held)
+            or not (name or entry.currency)
+        ):
+            raise ContractError(
+                f"adjustment {entry.adjustment_id} is of {name or entry.currency or 'nothing'}, which the books do not have"
+            )
+        with localcontext(EXACT):
+            if name and entry.currency:
+                ledger.entries[name] = ledger.entries.get(name, ZERO) + amount
+                ledger.entered += amount
+                return
+            book = ledger.book(entry.strategy)
+            source = TRANSFER if opening else ADJUSTMENT
+            if not name:
+                book.post(self.currency, source, CASH, amount)
+                ledger.constant += amount
+                worth = amount
+            elif self._held[name].account is INVENTORY:
+                worth = self._adjust_coins(ledger, book, self._held[name], amount, marks, source)
+            else:
+                worth = self._adjust_position(ledger, book, self._held[name], entry, marks, source)
+            if opening:
+                book.brought_in += worth
+            else:
+                book.profit.adjustments += worth
+
     # --- what the books say ---------------------------------------------------------------------
 
     def worth(self, book: Book, marks: Mapping[str, float]) -> Decimal:
@@ -291,6 +342,43 @@ class Accountant:
 
     # --- how ------------------------------------------------------------------------------------
 
+    def _net(self, ledger: Ledger, held: _Held, signed: Decimal, price: Decimal) -> None:
+        """Trade against the account's own position, as the venue does; what is held of it changes afterwards."""
+        if held.account is POSITION:
+            name, entries = held.name, ledger.entries
+            before = entries.get(name, ZERO)
+            entries[name], _ = netted(ledger.exposure.get(name, ZERO), before, signed, price)
+            ledger.entered += entries[name] - before
+
+    def _adjust_coins(
+        self, ledger: Ledger, book: Book, held: _Held, amount: Decimal, marks: Mapping[str, float], source: str
+    ) -> Decimal:
+        """Add coins nobody has paid for; what they are worth, nought while they have no mark: then it is brought in later."""
+        name = held.name
+        self._accrue(book, held, marks)
+        book.post(held.commodity, source, INVENTORY, amount)
+        ledger.exposure[name] = ledger.exposure.get(name, ZERO) + amount
+        worth = amount * book.accrued.get(name, ZERO)
+        book.cost[name] += worth
+        return worth
+
+    def _adjust_position(
+        self, ledger: Ledger, book: Book, held: _Held, entry: AdjustBooks, marks: Mapping[str, float], source: str
+    ) -> Decimal:
+        """Add to a position at a price; what that is worth at the mark."""
+        name, signed, price = held.name, entry.quantity, entry.price
+        self._net(ledger, held, signed, price)
+        self._accrue(book, held, marks)
+        cost = book.cost[name]
+        remaining, realised = netted(book.balance(name, POSITION), cost, signed, price)
+        book.post(name, source, POSITION, signed)
+        if realised:
+            book.post(self.currency, REALISED, CASH, realised)
+        book.cost[name] = remaining
+        ledger.constant += realised + cost - remaining
+        ledger.exposure[name] = ledger.exposure.get(name, ZERO) + signed
+        return signed * (book.accrued[name] - price)
+
     def _trade(
         self,
         ledger: Ledger,
@@ -310,7 +398,7 @@ class Accountant:
         cost = book.cost[name]
         value = signed * price
         book.post(held.commodity, TRADING, held.account, signed)
-        remaining, realised = _close(before, cost, signed, price)
+        remaining, realised = netted(before, cost, signed, price)
         if held.account is INVENTORY:
             book.post(self.currency, CASH, TRADING, value)
             ledger.constant -= value
@@ -374,7 +462,7 @@ class Accountant:
             before = book.accrued.get(name)
             quantity = book.balance(one.commodity, one.account)
             move = ZERO
-            if before is not mark:
+            if before != mark:
                 book.accrued[name] = mark
                 if before is None:
                     # Held before it was ever valued: brought in, at this mark.
@@ -417,19 +505,6 @@ class Accountant:
 def measured(price: float) -> Decimal:
     """A measured price as the venue wrote it. A mark is not an order: it need not lie on a tick."""
     return Decimal(f"{price:.12g}")
-
-
-def _close(held: Decimal, cost: Decimal, signed: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
-    """The cost of what remains after a trade, and what it realised; together they lose nothing.
-
-    A partial close takes its part of the cost, rounded; the remainder of the rounding stays in the position.
-    """
-    if not held or (held > ZERO) is (signed > ZERO):
-        return cost + signed * price, ZERO
-    if abs(signed) < abs(held):
-        removed = (cost * -signed / held).quantize(PICO)
-        return cost - removed, -removed - signed * price
-    return (held + signed) * price, held * price - cost
 
 
 def _in_proportion(amount: Decimal, weights: Mapping[str, Decimal], unit: Decimal) -> list[tuple[str, Decimal]]:

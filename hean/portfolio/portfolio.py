@@ -10,7 +10,10 @@ from pydantic import BaseModel, Field
 from hean.instruments import Instrument
 from hean.market.quiet import SLACK, MarkSearch, price_of
 from hean.messages import (
+    OPENING,
+    AdjustBooks,
     Bar,
+    BooksAdjusted,
     EquityChanged,
     FundingSettled,
     InterestCharged,
@@ -23,7 +26,8 @@ from hean.messages import (
     Trade,
     Wake,
 )
-from hean.portfolio.accounting import RESERVE, ZERO, Accountant, Ledger, Profit
+from hean.netting import ZERO
+from hean.portfolio.accounting import RESERVE, Accountant, Ledger, Profit
 from hean.portfolio.allocation import Shares, divide
 from hean.tape import Tape
 from hean.units import DAY
@@ -37,7 +41,7 @@ FAR = 1e300
 class PortfolioConfig(BaseModel, frozen=True, extra="forbid"):
     currency: str = Field(default="USDT", description="what everything is valued in")
     balances: dict[str, Annotated[Decimal, Field(allow_inf_nan=False)]] = Field(
-        description="what the account holds at the beginning, by currency or coin"
+        description="what the account holds at the beginning, by currency or coin; nothing where the venue will say"
     )
     shares: Shares = Field(default={}, description="each strategy's share of the opening money; the rest is reserve")
     equity_step: Decimal = Field(
@@ -89,6 +93,8 @@ class PortfolioState(Struct):
     fence: Fence = field(default_factory=Fence)
     fills: Remembered = field(default_factory=Remembered)
     settlements: Remembered = field(default_factory=Remembered)
+    charges: Remembered = field(default_factory=Remembered)
+    adjustments: Remembered = field(default_factory=Remembered)
 
 
 class Portfolio:
@@ -116,23 +122,28 @@ class Portfolio:
         self._step = float(config.equity_step)
         self._watches = watches
         self._search: MarkSearch | None = None
-        ledger = self.state.ledger
         for currency, amount in config.balances.items():
             if currency == config.currency:
-                parts, rest = divide(amount, config.shares)
-                for strategy, part in parts.items():
-                    self.accountant.transfer(ledger, strategy, currency, part)
-                self.accountant.transfer(ledger, RESERVE, currency, rest)
+                self._bring_in(amount)
             else:
-                self.accountant.transfer(ledger, RESERVE, currency, amount)
+                self.accountant.transfer(self.state.ledger, RESERVE, currency, amount)
                 self.state.assumed[self.accountant.spot(currency)] = None
         self._refence()
 
     def handle(
         self,
-        message: MarkPrice | Bar | Trade | Quote | OrderFilled | FundingSettled | InterestCharged | NodeStarted | Wake,
+        message: MarkPrice
+        | Bar
+        | Trade
+        | Quote
+        | OrderFilled
+        | FundingSettled
+        | InterestCharged
+        | AdjustBooks
+        | NodeStarted
+        | Wake,
         now: int,
-    ) -> Iterable[PositionChanged | EquityChanged]:
+    ) -> Iterable[PositionChanged | EquityChanged | BooksAdjusted]:
         state = self.state
         if state.midnight is None:
             state.midnight = (now // DAY + 1) * DAY
@@ -147,11 +158,15 @@ class Portfolio:
                 self.accountant.funding(state.ledger, message)
                 return (self._equity(),)
             case InterestCharged():
+                if not state.charges.first_time(message.charge_id):
+                    return ()
                 payers = self.accountant.interest(state.ledger, message, state.marks)
                 if message.currency == self._currency:
                     return (self._equity(),)
                 coin = self.accountant.spot(message.currency)
                 return (*[self._position(payer, coin) for payer in payers], self._equity())
+            case AdjustBooks():
+                return self._adjust(message) if state.adjustments.first_time(message.adjustment_id) else ()
             case NodeStarted():
                 return (*self._positions(), self._equity())
             case Wake():
@@ -229,6 +244,33 @@ class Portfolio:
         said.append(self._equity())
         return said
 
+    def _adjust(self, entry: AdjustBooks) -> list[PositionChanged | EquityChanged | BooksAdjusted]:
+        """Make an entry of the reconciler's. Money that was there before us is divided as the shares have it."""
+        state = self.state
+        name, opening = entry.instrument, entry.reason == OPENING
+        said: list[PositionChanged | EquityChanged | BooksAdjusted] = [
+            BooksAdjusted(
+                entry.adjustment_id, entry.strategy, name, entry.currency, entry.quantity, entry.price, entry.reason
+            )
+        ]
+        if opening and not name and entry.currency == self._currency:
+            self._bring_in(entry.quantity)
+        else:
+            if name and name not in state.marks:
+                state.assumed[name] = None
+                if entry.price:
+                    state.marks[name] = float(entry.price)
+            self.accountant.adjust(state.ledger, entry, state.marks, opening=opening)
+            if name and not entry.currency:
+                said.append(self._position(entry.strategy, name))
+        said.append(self._equity())
+        return said
+
+    def _bring_in(self, amount: Decimal) -> None:
+        parts, rest = divide(amount, self.config.shares)
+        for strategy, part in (*parts.items(), (RESERVE, rest)):
+            self.accountant.transfer(self.state.ledger, strategy, self._currency, part)
+
     def _position(self, strategy: str, instrument: str) -> PositionChanged:
         book = self.state.ledger.books[strategy]
         held = self.accountant.quantity(book, instrument)
@@ -247,7 +289,7 @@ class Portfolio:
         assumed = state.assumed
         known = not assumed or not any(state.ledger.exposure.get(instrument) for instrument in assumed)
         self._refence()
-        return EquityChanged(state.said, known)
+        return EquityChanged(state.said, state.ledger.cash(), known)
 
     def _refence(self) -> None:
         """Compute the float figures anew: whenever the books changed, or equity was said."""

@@ -105,6 +105,7 @@ def books_agree(found):
             ZERO,
         )
     assert ours == ledger.constant == theirs
+    assert ledger.cash() == account.balances["USDT"]
     accountant = found["portfolio"].accountant
     for name, instrument in INSTRUMENTS.items():
         held = sum((accountant.quantity(book, name) for book in ledger.books.values()), ZERO)

@@ -148,11 +148,11 @@ def test_the_funnel_goes_from_refused_to_traded():
 def test_money():
     state = heard(
         PositionChanged("a", PERP, Decimal(1), Decimal(0), Decimal(100)),
-        EquityChanged(Decimal(1000), marks_known=True),
+        EquityChanged(Decimal(1000), Decimal(1000), marks_known=True),
         FundingSettled("f1", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("0.5"), 0),
         FundingSettled("f1", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("0.5"), 0),
         FundingSettled("f2", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("-0.2"), 0),
-        InterestCharged("USDT", Decimal(5), Decimal("0.1"), 0),
+        InterestCharged("c", "USDT", Decimal(5), Decimal("0.1"), 0),
         CapitalAllocated("a", Decimal("0.4")),
         PairFinished("p", "a", "unwound", ""),
     ).state
@@ -216,7 +216,7 @@ def test_faults_and_lives():
 def test_memory_is_bounded():
     monitor = Monitor()
     for number in range(2 * CURVE_KEPT):
-        monitor.handle(EquityChanged(Decimal(number), marks_known=True), number)
+        monitor.handle(EquityChanged(Decimal(number), Decimal(number), marks_known=True), number)
     for number in range(RECENT_KEPT + 10):
         monitor.handle(OrderCanceled(str(number), "a", PERP, ""), number)
     state = monitor.state
@@ -229,7 +229,7 @@ def test_memory_is_bounded():
 
 
 def test_every_kind_of_fact_is_heard_and_the_state_can_be_read():
-    monitor = heard(SUBMITTED, filled(), NodeStarted("risk"), EquityChanged(Decimal(1), marks_known=False), Wake())
+    monitor = heard(SUBMITTED, filled(), NodeStarted("risk"), EquityChanged(Decimal(1), Decimal(1), marks_known=False), Wake())
 
     assert takes(Monitor) == {Fact}
     assert says(Monitor) == frozenset()

@@ -119,7 +119,7 @@ def test_interest_is_paid_by_the_hour_on_what_the_coin_has_to_carry():
     mark(told, 120, PERP)
     assert told.venue.wake_at() == START + HOUR
     owed = 9 * D(20) - cash
-    assert told.wake() == [InterestCharged("USDT", owed, owed * D("0.001"), START + HOUR)]
+    assert told.wake() == [InterestCharged(f"USDT:{START + HOUR}", "USDT", owed, owed * D("0.001"), START + HOUR)]
 
     mark(told, 100, PERP)
     assert told.wake() == []

@@ -50,5 +50,5 @@ def settled(instrument, *, rate, mark, amount, quantity="0", settlement_id=""):
     return FundingSettled(name, instrument, D(quantity), D(rate), D(mark), D(amount), 0)
 
 
-def charged(amount, currency="USDT"):
-    return InterestCharged(currency, D(0), D(amount), 0)
+def charged(amount, currency="USDT", *, charge_id=""):
+    return InterestCharged(charge_id or f"charge-{next(_counter)}", currency, D(0), D(amount), 0)

@@ -7,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hean.component import Observer, says, takes
+from hean.errors import ContractError
 from hean.messages import (
+    OPENING,
+    AdjustBooks,
     Bar,
+    BooksAdjusted,
     EquityChanged,
     FundingSettled,
     InterestCharged,
@@ -53,7 +57,7 @@ def test_a_fill_is_followed_by_the_position_and_then_the_equity():
 
     assert said == [
         PositionChanged("a", PERP, D("0.5"), D(0), D(100)),
-        EquityChanged(D("999.97"), marks_known=True),
+        EquityChanged(D("999.97"), D("999.97"), marks_known=True),
     ]
 
 
@@ -90,6 +94,13 @@ def test_the_newest_ids_are_remembered_and_memory_is_bounded():
 
     assert not any(seen.first_time(str(number)) for number in range(2 * REMEMBERED, 3 * REMEMBERED))
     assert len(seen.newer) + len(seen.older) <= 2 * REMEMBERED
+
+
+def test_interest_told_twice_counts_once():
+    held = portfolio()
+    once = charged("0.25", charge_id="same")
+
+    assert equities(tell(held, once, once)) == [D("999.75")]
 
 
 def test_interest_changes_equity():
@@ -131,14 +142,14 @@ def test_nothing_held_is_nothing_said():
 
 def test_a_position_without_a_mark_is_worth_its_price_and_says_so_until_one_comes():
     held = portfolio()
-    assert tell(held, fill(PERP, "1", "100", fee="1"))[-1] == EquityChanged(D(999), marks_known=False)
-    assert tell(held, mark(100.1)) == [EquityChanged(D("999.1"), marks_known=True)]
+    assert tell(held, fill(PERP, "1", "100", fee="1"))[-1] == EquityChanged(D(999), D(999), marks_known=False)
+    assert tell(held, mark(100.1)) == [EquityChanged(D("999.1"), D(999), marks_known=True)]
 
 
 def test_coins_brought_in_are_unknown_until_marked():
     held = portfolio(balances={"USDT": D(1000), "BTC": D(2)})
-    assert tell(held, NodeStarted("portfolio"))[-1] == EquityChanged(D(1000), marks_known=False)
-    assert tell(held, Bar(SPOT, 0, 0, 1.0, 1.0, 1.0, 100.0, 1.0)) == [EquityChanged(D(1200), marks_known=True)]
+    assert tell(held, NodeStarted("portfolio"))[-1] == EquityChanged(D(1000), D(1000), marks_known=False)
+    assert tell(held, Bar(SPOT, 0, 0, 1.0, 1.0, 1.0, 100.0, 1.0)) == [EquityChanged(D(1200), D(1000), marks_known=True)]
 
 
 def test_a_start_restates_positions_and_equity():
@@ -156,6 +167,104 @@ def test_a_liquidation_is_told_to_everybody_it_befell():
     assert [(message.strategy, message.quantity) for message in said[:-1]] == [("a", 0), ("b", 0)]
 
 
+# --- what the venue says and nothing explains ---------------------------------------------------
+
+
+def entry(quantity, instrument="", currency="", *, strategy="", price="0", reason="corrected", name="x"):
+    return AdjustBooks(name, strategy, instrument, currency, D(quantity), D(price), reason)
+
+
+def in_parts(held, strategy):
+    profit = held.profits()[strategy]
+    return {part: value for part in profit.PARTS if (value := getattr(profit, part))}
+
+
+def test_an_adjustment_is_made_once_and_said_with_what_it_changes():
+    held = portfolio()
+    tell(held, mark(100.0))
+    said = tell(held, entry("0.5", PERP, strategy="a", price="90"), entry("0.5", PERP, strategy="a", price="90"))
+
+    assert said == [
+        BooksAdjusted("x", "a", PERP, "", D("0.5"), D(90), "corrected"),
+        PositionChanged("a", PERP, D("0.5"), D(0), D(90)),
+        EquityChanged(D(1005), D(1000), marks_known=True),
+    ]
+
+
+def test_money_that_nothing_explains_is_a_part_of_its_own_and_flagged():
+    held = portfolio()
+    (_, equity) = tell(held, entry("-0.01", currency="USDT"))
+
+    assert equity == EquityChanged(D("999.99"), D("999.99"), marks_known=True)
+    assert in_parts(held, "") == {"adjustments": D("-0.01")}
+    assert held.state.ledger.account()["USDT"]["adjustment"] == D("0.01")
+
+
+def test_a_position_that_was_lost_is_taken_out_at_what_it_was_entered_at_and_no_price_profit():
+    held = portfolio()
+    tell(held, mark(100.0), fill(PERP, "1", "100"), mark(104.0))
+    tell(held, entry("-1", PERP, strategy="a", price="100"))
+
+    assert in_parts(held, "a") == {"price": D(4), "adjustments": D(-4)}
+    assert held.state.ledger.account()[PERP] == {"trading": D(-1), "position": D(0), "adjustment": D(1)}
+    assert held.state.ledger.cash() == 1000
+
+
+def test_coins_that_nothing_explains_come_at_their_mark_without_being_paid_for():
+    held = portfolio()
+    tell(held, mark(100.0, SPOT))
+    (_, position, equity) = tell(held, entry("0.2", SPOT))
+    tell(held, mark(110.0, SPOT))
+
+    assert (position.quantity, position.entry) == (D("0.2"), D(100))
+    assert equity == EquityChanged(D(1020), D(1000), marks_known=True)
+    assert in_parts(held, "") == {"price": D(2), "adjustments": D(20)}
+
+
+def test_profit_realised_at_another_time_moves_between_position_and_cash_alone():
+    held = portfolio()
+    tell(held, mark(100.0), fill(PERP, "1", "100"))
+    before = held.profits()
+    (_, equity) = tell(held, entry("0.3", PERP, "USDT", price="100.3"))
+
+    assert equity == EquityChanged(D(1000), D("1000.3"), marks_known=True)
+    assert held.profits() == before
+    assert tell(held, fill(PERP, "-1", "101"))[-1].cash == 1001  # it is realised once
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_was_there_before_us_is_brought_in_and_no_profit(marked):
+    held = portfolio(balances={})
+    if marked:
+        tell(held, mark(100.0), mark(50.0, SPOT))
+    said = tell(
+        held,
+        entry("1000", currency="USDT", reason=OPENING, name="1"),
+        entry("2", PERP, price="90", reason=OPENING, name="2"),
+        entry("3", SPOT, reason=OPENING, name="3"),
+    )
+    assert said[-1].marks_known is marked
+    assert said[-1].cash == 1000
+    tell(held, mark(100.0), mark(50.0, SPOT))
+    profits = held.profits()
+
+    assert held.state.ledger.equity(held.state.marks) == 1000 + 2 * 10 + 3 * 50
+    books = held.state.ledger.books
+    assert {name: book.balance("USDT", "cash") for name, book in books.items()} == {"a": 500, "b": 250, "": 250}
+    # Without a mark a position is brought in at its price: what it has gained since then is the reserve's profit.
+    assert {name: profit.net() for name, profit in profits.items()} == {"a": 0, "b": 0, "": 0 if marked else 20}
+    assert not any(profit.adjustments for profit in profits.values())
+
+
+def test_what_the_books_do_not_have_cannot_be_adjusted():
+    for one in (entry("1", "SOLUSDT-LINEAR.BYBIT"), entry("1", currency="SOL"), entry("1")):
+        with pytest.raises(ContractError, match="which the books do not have"):
+            tell(portfolio(), one)
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
 def test_equity_is_said_at_midnight_even_when_nothing_happened():
     held = portfolio()
     assert held.wake_at() is None
@@ -163,7 +272,7 @@ def test_equity_is_said_at_midnight_even_when_nothing_happened():
     tell(held, mark(100.0))
     assert held.wake_at() == 11 * DAY
     assert tell(held, Wake(), now=11 * DAY - 1) == []
-    assert tell(held, Wake(), now=11 * DAY) == [EquityChanged(D(1000), marks_known=True)]
+    assert tell(held, Wake(), now=11 * DAY) == [EquityChanged(D(1000), D(1000), marks_known=True)]
     assert held.wake_at() == 12 * DAY
 
 
@@ -182,8 +291,8 @@ def test_profits_are_read_up_to_the_last_mark():
 
 def test_the_signature_is_the_contract():
     marks = {MarkPrice, Bar, Trade, Quote}
-    assert takes(Portfolio) == marks | {OrderFilled, FundingSettled, InterestCharged, NodeStarted, Wake}
-    assert says(Portfolio) == {PositionChanged, EquityChanged}
+    assert takes(Portfolio) == marks | {OrderFilled, FundingSettled, InterestCharged, AdjustBooks, NodeStarted, Wake}
+    assert says(Portfolio) == {PositionChanged, EquityChanged, BooksAdjusted}
     assert isinstance(portfolio(), Observer)
 
 

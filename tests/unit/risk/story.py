@@ -52,7 +52,7 @@ class Told:
         self.manager = RiskManager(RiskConfig(**config), INSTRUMENTS, names, "r1")
         self.now = 1_000 * SECOND
         self.trades = itertools.count()
-        self.say(EquityChanged(Decimal(equity), marks_known=True))
+        self.say(EquityChanged(Decimal(equity), Decimal(equity), marks_known=True))
         if start:
             self.say(StartTrading())
 
@@ -127,6 +127,6 @@ def two(sizing, **more):
 
 def fall(told, equity=8_900):
     """A drawdown, and the same five seconds later."""
-    return told.say(EquityChanged(Decimal(equity), marks_known=True)) + told.say(
-        EquityChanged(Decimal(equity), marks_known=True), after=5
+    return told.say(EquityChanged(Decimal(equity), Decimal(equity), marks_known=True)) + told.say(
+        EquityChanged(Decimal(equity), Decimal(equity), marks_known=True), after=5
     )

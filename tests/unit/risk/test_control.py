@@ -151,13 +151,13 @@ def test_after_a_reset_trading_waits_to_be_started():
     ]
     assert told.say(StartTrading()) == [TradingStateChanged(TradingState.ACTIVE, "started")]
     assert orders(told.want(1.0))
-    assert told.say(EquityChanged(Decimal(8_200), marks_known=True)) == []
+    assert told.say(EquityChanged(Decimal(8_200), Decimal(8_200), marks_known=True)) == []
 
 
 def test_the_orange_tier_reduces_until_a_person_resets_the_mark():
     told = Told(daily_loss=1.0)
     told.hold(PERP, "0.020")
-    told.say(EquityChanged(Decimal(9_150), marks_known=True))
+    told.say(EquityChanged(Decimal(9_150), Decimal(9_150), marks_known=True))
     said = []
     while (at := told.manager.wake_at()) is not None:
         told.now = at
@@ -191,8 +191,8 @@ def test_stopping_reduces_and_flattens_if_asked():
     [
         (Discrepancy(DiscrepancyKind.QUANTITY, Severity.HIGH, PERP, "1", "2"), ReconcileCompleted(1, 0, flat=True)),
         (NodeFailed("portfolio@3", "killed"), StartTrading()),
-        (EquityChanged(Decimal(12_500), marks_known=True), ReconcileCompleted(1, 0, flat=True)),
-        (EquityChanged(Decimal(12_500), marks_known=True), StartTrading()),
+        (EquityChanged(Decimal(12_500), Decimal(12_500), marks_known=True), ReconcileCompleted(1, 0, flat=True)),
+        (EquityChanged(Decimal(12_500), Decimal(12_500), marks_known=True), StartTrading()),
         (StopTrading(flatten=False), StartTrading()),
     ],
 )
@@ -210,8 +210,8 @@ def test_causes_for_reducing_end(heard, healed):
     [
         Discrepancy(DiscrepancyKind.QUANTITY, Severity.LOW, PERP, "1", "2"),
         NodeFailed("impulse@3", "killed"),
-        EquityChanged(Decimal(11_900), marks_known=True),
-        EquityChanged(Decimal(25_000), marks_known=False),
+        EquityChanged(Decimal(11_900), Decimal(11_900), marks_known=True),
+        EquityChanged(Decimal(25_000), Decimal(25_000), marks_known=False),
         ErrorReported("feed", "decode", "bad"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_jump_that_the_market_explains_is_no_cause():
     told = Told(**LOOSE)
     told.hold(PERP, "0.200")
 
-    told.say(EquityChanged(Decimal(12_500), marks_known=True))
+    told.say(EquityChanged(Decimal(12_500), Decimal(12_500), marks_known=True))
 
     assert told.trading is TradingState.ACTIVE
 
@@ -273,7 +273,7 @@ def test_ten_errors_trip_and_rejections_and_silence_are_errors():
 
 def test_a_red_mark_is_not_confirmed_by_time_while_the_market_is_unseen():
     told = Told()
-    told.say(EquityChanged(Decimal(8_900), marks_known=True), FeedStale(PERP, 1))
+    told.say(EquityChanged(Decimal(8_900), Decimal(8_900), marks_known=True), FeedStale(PERP, 1))
 
     assert told.say(Wake(), after=10) == []
     assert told.say(FeedLive(PERP))[0].cause == "DRAWDOWN"
@@ -305,12 +305,12 @@ def everything(told):
     yield told.say(OrderOutcomeUnknown(first.client_order_id, "impulse", PERP, "timeout"))
     yield told.want(0.0)
     yield told.say(FeedStale(ETH, 5), CapitalAllocated("other", Decimal("0.5")))
-    yield told.say(EquityChanged(Decimal(9_400), marks_known=True), after=600)
+    yield told.say(EquityChanged(Decimal(9_400), Decimal(9_400), marks_known=True), after=600)
     yield told.say(OrderExpired(first.client_order_id, "impulse", PERP, "remainder"))
     yield told.say(PairFinished("r1-other-2", "other", "broken", "why not"))
     yield told.hold(PERP, "-0.020", strategy="other")
-    yield told.say(EquityChanged(Decimal(8_900), marks_known=True), after=1)
-    yield told.say(EquityChanged(Decimal(8_800), marks_known=True), after=6)
+    yield told.say(EquityChanged(Decimal(8_900), Decimal(8_900), marks_known=True), after=1)
+    yield told.say(EquityChanged(Decimal(8_800), Decimal(8_800), marks_known=True), after=6)
     yield told.say(Wake(), after=60)
     yield told.say(KillSwitchReset("ada", "seen to"), StartTrading())
     yield told.want(1.0, instruments=(ETH,))

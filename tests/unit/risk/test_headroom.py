@@ -75,7 +75,7 @@ def test_sizing_by_risk_without_anything_known_is_refused():
 
 def test_sizes_are_halved_in_the_yellow_tier():
     told = Told(daily_loss=1.0)
-    told.say(EquityChanged(Decimal(9_400), marks_known=True))
+    told.say(EquityChanged(Decimal(9_400), Decimal(9_400), marks_known=True))
     told.say(Wake(), after=7_200)
 
     assert orders(told.want(1.0)) == [(PERP, Decimal("0.010"), False)]
@@ -157,10 +157,10 @@ def test_a_share_that_was_lowered_binds_at_once():
 
 def test_sizes_that_shrink_are_said_and_so_is_their_return():
     told = Told(10_000)
-    told.say(EquityChanged(Decimal(9_400), marks_known=True))
+    told.say(EquityChanged(Decimal(9_400), Decimal(9_400), marks_known=True))
 
-    (shrunk,) = told.say(EquityChanged(Decimal(9_400), marks_known=True), after=3_600)
-    (grown,) = told.say(EquityChanged(Decimal(10_000), marks_known=True), after=36_000)
+    (shrunk,) = told.say(EquityChanged(Decimal(9_400), Decimal(9_400), marks_known=True), after=3_600)
+    (grown,) = told.say(EquityChanged(Decimal(10_000), Decimal(10_000), marks_known=True), after=36_000)
 
     assert (shrunk.trading, shrunk.reason) == (TradingState.ACTIVE, "drawdown 6.00%: sizes times 0.5")
     assert (grown.trading, grown.reason) == (TradingState.ACTIVE, "the drawdown has passed: sizes in full")

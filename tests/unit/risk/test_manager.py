@@ -213,8 +213,8 @@ def test_a_stop_held_by_the_venue_leaves_nothing_reserved():
         (lambda _: Told(symbol_exposure=0.05).want(1.0), "SYMBOL_EXPOSURE"),
         (lambda told: told.want(1.01), "WEIGHT"),
         (lambda told: told.want(1.0, bracket=Bracket(float("nan"), None)), "BRACKET"),
-        (lambda told: told.say(EquityChanged(Decimal(10_000), marks_known=False)) or told.want(1.0), "UNKNOWN_EQUITY"),
-        (lambda told: told.say(EquityChanged(Decimal(9_700), marks_known=True)) or told.want(1.0), "DAILY_LOSS"),
+        (lambda told: told.say(EquityChanged(Decimal(10_000), Decimal(10_000), marks_known=False)) or told.want(1.0), "UNKNOWN_EQUITY"),
+        (lambda told: told.say(EquityChanged(Decimal(9_700), Decimal(9_700), marks_known=True)) or told.want(1.0), "DAILY_LOSS"),
         (lambda told: told.say(CapitalAllocated("impulse", Decimal("0.01"))) or told.want(1.0), "STRATEGY_BUDGET"),
     ],
 )
@@ -275,10 +275,10 @@ def test_a_flip_whose_new_side_is_refused_still_closes_the_old():
 
 def test_the_loss_of_a_day_is_forgotten_at_midnight():
     told = Told()
-    told.say(EquityChanged(Decimal(9_700), marks_known=True))
+    told.say(EquityChanged(Decimal(9_700), Decimal(9_700), marks_known=True))
     assert rules(told.want(1.0)) == ["DAILY_LOSS"]
 
-    told.say(EquityChanged(Decimal(9_700), marks_known=True), after=86_400)
+    told.say(EquityChanged(Decimal(9_700), Decimal(9_700), marks_known=True), after=86_400)
     assert orders(told.want(1.0))
 
 
