@@ -81,6 +81,15 @@ class Stream:
     def __len__(self) -> int:
         return int(self.ts.size)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What builds a row is found again by the kind: it may be a closure, and those do not travel.
+        return {name: getattr(self, name) for name in self.__slots__ if name != "_build"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._build = _BUILD[self.kind]
+
     def message(self, row: int) -> Observation:
         return self._build(self, row)
 
@@ -204,6 +213,10 @@ class Tape:
             stream.positions = place[first : first + len(stream)]
             self._stream_of[stream.positions] = index
             first += len(stream)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy shares the columns, and begins without what was computed from them.
+        return self.__dict__ | {"_derived": {}}
 
     def at(self, position: int) -> tuple[Stream, int]:
         """The stream and the row at a position."""

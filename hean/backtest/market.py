@@ -186,6 +186,16 @@ def load_market(settings: BacktestSettings, strategies: Sequence[Strategy], cata
     )
 
 
+def asked_of(settings: BacktestSettings, strategies: Sequence[Strategy]) -> tuple[object, ...]:
+    """Everything `load_market` goes by, but for the catalog: runs that agree in it are played on one market."""
+    watching = [
+        (one.name, one.instruments, sorted(kind.__name__ for kind in one.watches_kinds), one.warmup_ns)
+        for one in strategies
+    ]
+    period = (settings.start, settings.end, settings.interval, settings.tier)
+    return (*period, settings.synthetic, settings.risk.price_age_s, watching)
+
+
 def told(tape: Tape) -> frozenset[tuple[str, type[Observation]]]:
     """Every instrument and kind a tape has."""
     return frozenset((stream.instrument, stream.kind) for stream in tape.streams)

@@ -37,7 +37,7 @@ def result_hash(log: Iterable[Envelope], settings: Mapping[str, object], data: M
     """
     encoder = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
     digest = hashlib.sha256(b"hean result 1\n")
-    digest.update(encoder.encode(_without_places(settings)))
+    digest.update(encoder.encode(without_places(settings)))
     digest.update(encoder.encode({name: _identity(series) for name, series in data.items()}))
     buffer = bytearray()
     said = iter(log)
@@ -190,19 +190,19 @@ def _daily(result: RunResult) -> list[list[str]]:
 def _identity(series: Any) -> Any:
     """What makes a series the one it is: its rows and the sums of its sources, not where or in how many files they lie."""
     if not isinstance(series, Mapping):
-        return _without_places(series)
+        return without_places(series)
     sources = [source["sha256"] for source in series.get("sources", ())]
     kept = {key: each for key, each in series.items() if key not in {"partitions", "sources"}}
-    return {**_without_places(kept), "sources": sorted(sources or series.get("partitions", {}).values())}
+    return {**without_places(kept), "sources": sorted(sources or series.get("partitions", {}).values())}
 
 
-def _without_places(value: Any) -> Any:
+def without_places(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            str(key): _without_places(each) for key, each in value.items() if str(key).rpartition("_")[2] not in _PLACES
+            str(key): without_places(each) for key, each in value.items() if str(key).rpartition("_")[2] not in _PLACES
         }
     if isinstance(value, list | tuple):
-        return [_without_places(each) for each in value]
+        return [without_places(each) for each in value]
     if isinstance(value, str) and ".py:" in value:
         return value.replace("\\", "/").rpartition("/")[2]
     return value

@@ -86,6 +86,18 @@ def run_backtest(
     """
     strategies = build_strategies(settings)
     market = load_market(settings, strategies, catalog)
+    return run_on(market, settings, strategies, clock=clock, progress=progress)
+
+
+def run_on(
+    market: Market,
+    settings: BacktestSettings,
+    strategies: Sequence[Strategy],
+    *,
+    clock: Callable[[], float],
+    progress: Callable[[float], None] = lambda _: None,
+) -> RunResult:
+    """Run a backtest on a market that is loaded: what `run_backtest` does once it has read one."""
     began = clock()
     played = play(settings, strategies, market, progress=progress)
     wall_s = clock() - began

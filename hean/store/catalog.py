@@ -9,7 +9,7 @@ All times are nanoseconds since 1970, UTC, and stand in `ts_event`.
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from hean.errors import DataError
-from hean.instruments import Instrument
+from hean.instruments import Instrument, split_id
 from hean.store import manifest as files
 from hean.store.kinds import Kind, kind
 from hean.store.manifest import Gap, Gaps, Manifest, Partition, Series, SourceFile
@@ -171,6 +171,20 @@ class Catalog:
         earliest recorded later. `RulesOrigin.later` says when they are of a later day than `at`.
         """
         return in_force(self._looking(self._recorded), instrument, at)
+
+    def fingerprint(self, instruments: Iterable[str]) -> str:
+        """Hash all that is recorded of some instruments, their rules included: it changes when any of it does."""
+        names = frozenset(instruments)
+        manifest = files.load(self.root)
+        # Rules of one venue may stand in for another's.
+        markets = {split_id(name)[:2] for name in names}
+        rules = [dated for dated in self._looking(self._recorded) if split_id(dated.instrument.id)[:2] in markets]
+        held = sorted(
+            (series.kind, series.instrument, [part.sha256 for part in series.partitions])
+            for series in manifest.series
+            if series.instrument in names
+        )
+        return hashlib.sha256(msgspec.json.encode(held) + encode_rules(rules)).hexdigest()
 
     def commit(self, batch: ImportBatch) -> Committed:
         """Add what `batch` says and the catalog does not have yet.
