@@ -199,6 +199,11 @@ class JournalReader:
         self._db = _open(path, f"{path.absolute().as_uri()}?mode=ro")
         self.node = _must_be_of(self._db, path, None)
 
+    def hold(self) -> None:
+        """Look at the journal as it is now, whatever is written to it or let go of meanwhile."""
+        with _blaming(self.path):
+            self._db.execute("BEGIN")
+
     def lives(self) -> list[Life]:
         with _blaming(self.path):
             return [Life(*row) for row in self._db.execute("SELECT * FROM lives ORDER BY incarnation")]
