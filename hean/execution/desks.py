@@ -16,19 +16,30 @@ class Desks:
     """Every instrument's desk and book.
 
     Args:
-        desks: The desks, part of the venue's state.
+        desks: The desks, part of the venue's state; so are
+        books: what is displayed, of every instrument whose book is known.
         tiers: How much of each instrument's market is told.
         watches: Which observations are told.
     """
 
     def __init__(
-        self, desks: dict[str, Desk], tiers: Mapping[str, Tier], watches: frozenset[tuple[str, type[Observation]]]
+        self,
+        desks: dict[str, Desk],
+        books: dict[str, OrderBook],
+        tiers: Mapping[str, Tier],
+        watches: frozenset[tuple[str, type[Observation]]],
     ) -> None:
         self.tiers = tiers
-        self.books = {name: OrderBook() for name, tier in tiers.items() if tier is Tier.BOOK}
+        self.books = books
+        for name, tier in tiers.items():
+            desks.setdefault(name, Desk())
+            if tier is Tier.BOOK:
+                books.setdefault(name, OrderBook())
         self.with_levels = frozenset(name for name in self.books if (name, BookLevels) in watches)
         self.busy: set[str] = set()
         self._desks = desks
+        for name in desks:
+            self.tidy(name)
         # Where a book is known its middle is the price, and a print against it is not; where its levels are known,
         # a best bid and offer says nothing new.
         self.priced_by = frozenset(

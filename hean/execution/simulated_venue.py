@@ -21,7 +21,7 @@ from hean.execution.desks import Desks
 from hean.execution.floor import Floor
 from hean.execution.printed import PrintedMarket
 from hean.execution.touches import Touches
-from hean.execution.venue_state import Desk, SimulatedVenueConfig, SimulatedVenueState, Tier, Working
+from hean.execution.venue_state import SimulatedVenueConfig, SimulatedVenueState, Tier, Working
 from hean.instruments import Instrument
 from hean.messages import (
     AccountSnapshot,
@@ -77,20 +77,27 @@ class SimulatedVenue:
         self.instruments = dict(instruments)
         self.tiers = dict(tiers)
         self.watches = watches
-        self._state = SimulatedVenueState(
-            account=Account(dict(config.balances)), desks={name: Desk() for name in instruments}
-        )
-        self._desks = Desks(self._state.desks, self.tiers, watches)
-        self._clearing = Clearing(config, self.instruments, self._desks, self._state)
-        self._floor = Floor(config, self.instruments, self._desks, self._clearing, self._state)
-        self._printed = PrintedMarket(self._floor, config.half_spread_bp, config.stale_entry_s)
-        self._book = BookMarket(self._floor, config.cancel_share)
-        self._touches = Touches(self.tiers, watches, self._desks, self._clearing, self._state)
+        self._take_up(SimulatedVenueState(account=Account(dict(config.balances)), desks={}))
 
     @property
     def state(self) -> SimulatedVenueState:
         self._desks.catch_up()
         return self._state
+
+    @state.setter
+    def state(self, state: SimulatedVenueState) -> None:
+        self._take_up(state)
+
+    def _take_up(self, state: SimulatedVenueState) -> None:
+        """Work on this state from now on: all that looks into it is made anew."""
+        config = self.config
+        self._state = state
+        self._desks = Desks(state.desks, state.books, self.tiers, self.watches)
+        self._clearing = Clearing(config, self.instruments, self._desks, state)
+        self._floor = Floor(config, self.instruments, self._desks, self._clearing, state)
+        self._printed = PrintedMarket(self._floor, config.half_spread_bp, config.stale_entry_s)
+        self._book = BookMarket(self._floor, config.cancel_share)
+        self._touches = Touches(self.tiers, self.watches, self._desks, self._clearing, state)
 
     # --- being told -----------------------------------------------------------------------------
 

@@ -3,19 +3,18 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
+from msgspec import Struct, field
+
 from hean.messages import BookLevels, Side
 
 
-class OrderBook:
+class OrderBook(Struct):
     """Displayed sizes by price. Prices are floats as observed, and are compared as such: a level's price never changes."""
 
-    __slots__ = ("_asks", "_bids", "_sizes")
-
-    def __init__(self) -> None:
-        # Bids are kept under their negated price, so that both lists begin with the best.
-        self._bids: list[float] = []
-        self._asks: list[float] = []
-        self._sizes: tuple[dict[float, float], dict[float, float]] = ({}, {})
+    # Bids are kept under their negated price, so that both lists begin with the best.
+    _bids: list[float] = field(default_factory=list)
+    _asks: list[float] = field(default_factory=list)
+    _sizes: tuple[dict[float, float], dict[float, float]] = field(default_factory=lambda: ({}, {}))
 
     def apply(self, change: BookLevels) -> None:
         if change.snapshot:
