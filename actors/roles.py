@@ -1,18 +1,41 @@
-"""What the actors are called in Ray's dashboard, and every option they run with, spelled out."""
+"""What the actors are called in Ray's dashboard, and what the engine asks of one role alone."""
 
-from typing import Any
+from collections.abc import Sequence
 
+from actors import views
+from actors.gateways.warm_up import History, Warmed, WarmUp
+from actors.places import WarmUpPlan
 from actors.shell import ComponentActor
-
-NAMESPACE = "hean"
-
-# Ray's own restarts and retries are off: its count of restarts has no time window, and a retried call would come
-# twice and out of order. The engine begins actors anew, by the one path there is.
-OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "namespace": NAMESPACE}
+from hean.execution.orders import Restorable
+from hean.messages import Envelope, OrderRejected
+from hean.monitor import MonitorState
 
 
 class StrategyActor(ComponentActor):
-    """One strategy instance."""
+    """One strategy instance: warmed up before it may speak."""
+
+    _warm_up: WarmUp | None = None
+
+    def warm(self, plan: WarmUpPlan, reach_ns: int) -> Warmed:
+        """Tell the strategy the past, in silence. What the feed tells meanwhile waits its turn."""
+        history = History(plan.endpoint, plan.kept, bar_minutes=plan.bar_minutes)
+        self._warm_up = WarmUp(history, self._life.dispatcher, self._life.host, lambda _: reach_ns, self._note)
+        warmed = self._warm_up.begin(self._clock())
+        self.log.info("warm", rows=warmed.rows, asked=warmed.asked, seconds=warmed.seconds)
+        self._set_alarm()
+        return warmed
+
+    def gates(self) -> tuple[str, ...]:
+        """What the strategy itself waits for, in its own words, where it has any."""
+        explain = getattr(self.component, "waits_for", None)
+        return () if explain is None else tuple(explain(self._clock()))
+
+    def _news(self, batch: list[Envelope]) -> list[Envelope]:
+        # Before it is warm it is told nothing: what it would say it would say without knowing the past.
+        return [] if self._warm_up is None else self._warm_up.join(batch)
+
+    def _note(self, what: str) -> None:
+        self.log.warning("gap", what=what)
 
 
 class RiskManagerActor(ComponentActor):
@@ -22,18 +45,48 @@ class RiskManagerActor(ComponentActor):
 class BrokerActor(ComponentActor):
     """The life of every order; two legs as one."""
 
+    def restorable(self) -> tuple[list[Restorable], list[str]]:
+        """The orders that may be open, and the ids of executions that were heard."""
+        return self.component.restorable(), self.component.heard()
+
 
 class PortfolioActor(ComponentActor):
     """What is held, and what it is worth."""
+
+    def settled(self) -> list[str]:
+        """The ids of settlements and charges that are in the books."""
+        known = self.component.state.settlements
+        return [*known.older, *known.newer]
 
 
 class ReconcilerActor(ComponentActor):
     """Ours against the venue's word."""
 
+    def known_until(self) -> int:
+        """When the books were last found to agree with the venue; 0 where they never were."""
+        return int(getattr(self.component.state, "ts_agreed", 0))
+
 
 class MonitorActor(ComponentActor):
     """Everything that was said, folded into what can be seen."""
 
+    def seen(self) -> MonitorState:
+        """The state, without what only the monitor itself needs."""
+        return views.shown(self.component.state)
+
 
 class ProcessActor(ComponentActor):
     """A process: a component with an end."""
+
+
+class PaperVenueActor(ComponentActor):
+    """An account on paper: real prices, simulated fills."""
+
+    def begin(self, orders: Sequence[Restorable], _heard: Sequence[str], _since: int) -> None:
+        """Refuse what never arrived: the broker waits for a word about it."""
+        known = {name for desk in self.component.state.desks.values() for name in desk.working}
+        lost = [one.order for one in orders if one.order.client_order_id not in known]
+        said = [
+            OrderRejected(order.client_order_id, order.strategy, order.instrument, "it never arrived") for order in lost
+        ]
+        self._say(said)

@@ -259,7 +259,7 @@ class ComponentActor:
         if self._alarm is None:
             me = ray.get_runtime_context().current_actor
             self._alarm = Alarm(me.wake.remote, self.seat.node)
-            self._alarm.set(self.component.wake_at())
+            self._set_alarm()
 
     def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
         """Deliver what receivers, by their own word, have not heard; how many messages that were."""
@@ -275,8 +275,8 @@ class ComponentActor:
             sender: Which process sends it, as node and life: facts of an earlier life may be delivered by a later one.
         """
         try:
-            if not self._is_of_the_past(sender):
-                self._hear(parcel, codec.envelopes(parcel))
+            if not self._is_of_the_past(sender) and (batch := self._news(codec.envelopes(parcel))):
+                self._hear(parcel, batch)
         except Exception as failure:  # noqa: BLE001 (the one place: whatever a component raises ends its process)
             self._die(failure)
 
@@ -284,7 +284,7 @@ class ComponentActor:
         """Tell the component that the time it asked for has come, if it has."""
         try:
             at = self.component.wake_at()
-            if at is not None and at <= max(self._now, time.time_ns()):
+            if at is not None and at <= self._clock():
                 self._hear(None, None)
             elif self._alarm is not None:
                 self._alarm.set(at)
@@ -308,8 +308,17 @@ class ComponentActor:
             self._journal.close()
             self._journal = None
 
+    def _news(self, batch: list[Envelope]) -> list[Envelope]:
+        """What of a batch the component is to be told: all of it, as a rule."""
+        return batch
+
+    def _clock(self) -> int:
+        """The time: the machine's, and never backwards."""
+        self._now = max(self._now, time.time_ns())
+        return self._now
+
     def _hear(self, parcel: bytes | None, batch: list[Envelope] | None) -> None:
-        now = self._now = max(self._now, time.time_ns())
+        now = self._clock()
         if self._keeping is Keeping.ENTRIES:
             self._written().tell(self.seat.incarnation, now, parcel)
         said, outward = self._life.hear(now, batch)
@@ -327,6 +336,23 @@ class ComponentActor:
             self.log.said(said)
         if self._keeping is Keeping.ENTRIES and self._written().n - self._snapshot_at >= self._every:
             self._snapshot()
+        self._set_alarm()
+
+    def _say(self, messages: Sequence[Message]) -> None:
+        """Say something on the component's behalf that it was not told to say: it has the number that follows."""
+        host, now, node = self._life.host, self._clock(), self._node
+        outward = []
+        said = []
+        for message in messages:
+            host.seq += 1
+            envelope = Envelope(host.source, host.seq, now, "", "", message)
+            said.append(envelope)
+            receivers = self._life.dispatcher.topology.receivers(node, type(message))
+            outward += [(one, envelope) for one, only in receivers if only is None or only(message, one)]
+        self.post.send(outward)
+        self.log.said(said)
+
+    def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.set(self.component.wake_at())
 

@@ -2,6 +2,7 @@
 
 import enum
 from decimal import Decimal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -61,6 +62,8 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     paper: SimulatedVenueConfig = Field(
         default=SimulatedVenueConfig(), description="the simulated venue of paper trading"
     )
+    feed: dict[str, Any] = Field(default={}, description="the feed gateway's own settings, such as flush_ms")
+    account: dict[str, Any] = Field(default={}, description="the venue gateway's own settings, such as timeout_s")
     supervision: SupervisionConfig = Field(default=SupervisionConfig(), description="the engine")
 
     @property

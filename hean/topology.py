@@ -139,6 +139,7 @@ ROUTES = (
     Route("risk",       (SignalRefused,),                         "process",    owner, optional=True),
     Route("broker",     (OrderSubmitted, OrderAmended, *VENUE_FACTS), "process", owner, optional=True),
     Route("engine",     (EpochBegan, StartTrading, StopTrading, PullKillSwitch, KillSwitchReset, NodeFailed, ErrorReported), "risk"),
+    Route("engine",     (ReconcileDue,),                          "reconciler"),
     Route("engine",     (NodeStarted,),                           "portfolio"),
     Route("engine",     (NodeStarted,),                           "broker"),
     Route(ANY,          (Fact,),                                  "monitor",    optional=True),

@@ -52,9 +52,8 @@ class EngineBook:
 
     def begin(self, node: str, why: str, now: int) -> int:
         """Begin a life of the core, or of one node that is begun anew alone; its number, above every earlier one."""
-        return self._db.execute(
-            "INSERT INTO lives (ts, node, why) VALUES (?, ?, ?) RETURNING life", (now, node, why)
-        ).fetchone()[0]  # type: ignore[no-any-return]
+        row = self._db.execute("INSERT INTO lives (ts, node, why) VALUES (?, ?, ?) RETURNING life", (now, node, why))
+        return int(row.fetchone()[0])
 
     def end(self, life: int, how: str) -> None:
         """Note that a life ended as it was meant to."""

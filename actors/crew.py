@@ -1,0 +1,198 @@
+"""The engine's actors: made, asked, watched and ended. Nobody else makes any, so that all of them die with the engine."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from msgspec import Struct
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from actors.cluster import NAMESPACE
+from actors.shell import Peer
+from actors.words import Pulse, Recovered
+from hean.errors import HeanError
+
+# Ray's own restarts and retries are off: its count of restarts has no time window, and a retried call would come
+# twice and out of order. The engine begins actors anew, by the one path there is.
+OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "namespace": NAMESPACE}
+
+_GONE_S = 10.0
+
+
+class FallenError(HeanError):
+    """An actor died, or does not answer in time.
+
+    Args:
+        node: Which.
+        why: What is known of the cause.
+    """
+
+    def __init__(self, node: str, why: str) -> None:
+        self.node = node
+        self.why = why
+        super().__init__(f"{node}: {why}")
+
+
+class Member(Struct):
+    """One actor of the crew. `pulse` is what it last said of itself, `lag_s` how long that took."""
+
+    name: str
+    kind: str
+    handle: Any
+    incarnation: int
+    ts: int
+    recovered: Recovered | None = None
+    pulse: Pulse | None = None
+    lag_s: float | None = None
+    asked: Any = None
+    asked_at: float = 0.0
+
+
+class Crew:
+    """Every actor of one engine.
+
+    Args:
+        home: The directory of the venue mode: what an actor said last before it died lies there.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.members: dict[str, Member] = {}
+        self._home = home
+
+    def make(self, name: str, kind: type[Any], incarnation: int, *arguments: Any) -> None:
+        """Make an actor; an older one of its name is ended first."""
+        self._end_namesake(name)
+        (self._home / "last_words" / name).unlink(missing_ok=True)
+        handle = ray.remote(kind).options(name=name, **OPTIONS).remote(*arguments)
+        self.members[name] = Member(name, kind.__name__, handle, incarnation, time.time_ns())
+
+    def recover(self, names: Iterable[str], timeout_s: float) -> None:
+        """Let actors build their components and be told their journals again."""
+        for name, recovered in self.ask(names, "recover", timeout_s=timeout_s).items():
+            self.members[name].recovered = recovered
+
+    def connect(self, names: Iterable[str], timeout_s: float) -> None:
+        """Tell these where all others are."""
+        peers = self.peers()
+        others = {name: {one: peer for one, peer in peers.items() if one != name} for name in names}
+        refs = {name: self.members[name].handle.connect.remote(others[name]) for name in names}
+        self._gathered(refs, timeout_s)
+
+    def peers(self) -> dict[str, Peer]:
+        return {
+            name: Peer(member.handle, member.recovered.takes, member.incarnation)
+            for name, member in self.members.items()
+            if member.recovered is not None
+        }
+
+    def cursors(self) -> dict[str, dict[str, int]]:
+        """What each actor had heard of each source when it had recovered."""
+        return {name: member.recovered.cursors for name, member in self.members.items() if member.recovered is not None}
+
+    def ask(self, names: Iterable[str], method: str, *arguments: Any, timeout_s: float) -> dict[str, Any]:
+        """Ask several actors the same, side by side, and wait for all answers.
+
+        Raises:
+            FallenError: One died, or did not answer in time.
+            HeanError: One refused, in its own words.
+        """
+        return self._gathered(
+            {name: getattr(self.members[name].handle, method).remote(*arguments) for name in names}, timeout_s
+        )
+
+    def settle(self, names: Iterable[str], timeout_s: float) -> None:
+        """Wait until everything these have told one another is handled."""
+        names = list(names)
+        limit = time.monotonic() + timeout_s
+        before: list[tuple[int, int]] = []
+        while time.monotonic() < limit:
+            pulses = self.ask(names, "ping", timeout_s=max(0.1, limit - time.monotonic()))
+            sums = [(pulse.told, pulse.said) for pulse in pulses.values()]
+            if sums == before:
+                return
+            before = sums
+            time.sleep(0.02)
+        raise FallenError(names[0], f"the actors do not come to rest within {timeout_s:g} s")
+
+    # --- watching -------------------------------------------------------------------------------
+
+    def look(self, limit_s: float) -> FallenError | None:
+        """Look whether everybody is there and keeps up; the first that is not.
+
+        Each is asked anew as soon as it has answered: how long that takes is how far its mailbox is behind.
+        """
+        for member in self.members.values():
+            if member.asked is None:
+                member.asked, member.asked_at = member.handle.ping.remote(), time.monotonic()
+        asked = {member.asked: member for member in self.members.values()}
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0.1)
+        for ref in ready:
+            member = asked[ref]
+            try:
+                member.pulse = ray.get(ref)
+            except RayActorError as death:
+                return FallenError(member.name, self._last_words(member.name, death))
+            member.lag_s = time.monotonic() - member.asked_at
+            member.asked = None
+            if member.pulse is not None and member.pulse.detail:
+                return FallenError(member.name, member.pulse.detail)
+        for member in self.members.values():
+            waited = time.monotonic() - member.asked_at
+            if member.asked is not None and waited > limit_s:
+                member.lag_s = waited
+                return FallenError(member.name, f"its mailbox is {waited:.1f} s behind")
+        return None
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def end(self, names: Iterable[str], *, rest_s: float = 0.0) -> None:
+        """End actors: at once, or after each has written down everything."""
+        names = [name for name in names if name in self.members]
+        if rest_s:
+            refs = [self.members[name].handle.rest.remote() for name in names]
+            ray.wait(refs, num_returns=len(refs), timeout=rest_s)
+        for name in names:
+            ray.kill(self.members.pop(name).handle)
+
+    def _end_namesake(self, name: str) -> None:
+        """An actor's name is free once its process is gone."""
+        self.members.pop(name, None)
+        limit = time.monotonic() + _GONE_S
+        while time.monotonic() < limit:
+            try:
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+            except ValueError:
+                return
+            time.sleep(0.05)
+        raise FallenError(name, f"an older actor of that name does not end within {_GONE_S:g} s")
+
+    def _gathered(self, refs: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        limit = time.monotonic() + timeout_s
+        found = {}
+        for name, ref in refs.items():
+            found[name] = self._answered(name, partial(ray.get, ref, timeout=max(0.01, limit - time.monotonic())))
+        return found
+
+    def _answered(self, name: str, get: Callable[[], Any]) -> Any:
+        try:
+            return get()
+        except GetTimeoutError as silence:
+            raise FallenError(name, "does not answer") from silence
+        except RayActorError as death:
+            raise FallenError(name, self._last_words(name, death)) from death
+        except RayTaskError as refusal:
+            if isinstance(refusal.cause, HeanError):
+                raise refusal.cause from None
+            raise FallenError(name, str(refusal.cause or refusal)) from refusal
+
+    def _last_words(self, name: str, death: RayActorError) -> str:
+        path = self._home / "last_words" / name
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        said = str(death)
+        if "connection error" in said:  # so Ray says when a process is gone and left no word
+            return "its process was killed"
+        return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nobody knows why")

@@ -1,0 +1,496 @@
+"""The engine: begins the actors by the one path there is, watches over them, and begins them anew when one has died.
+
+    build → each actor is told its journal again → facts nobody heard are delivered again
+          → resting entries are cancelled, the venue is asked → books and orders are restated → reconciled until clean
+          → strategies warmed up → trading
+
+A first start, one after a crash and one after a deploy are this path. The engine owns its actors, so that they die with
+it; it is itself begun anew by Ray.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import ray
+
+from actors import views
+from actors.cluster import NAMESPACE
+from actors.crew import Crew, FallenError
+from actors.feed import FeedActor
+from actors.heartbeat import Heartbeat
+from actors.logs import NodeLog
+from actors.places import Places, read_settings
+from actors.roles import (
+    BrokerActor,
+    MonitorActor,
+    PaperVenueActor,
+    PortfolioActor,
+    ReconcilerActor,
+    RiskManagerActor,
+    StrategyActor,
+)
+from actors.shell import ComponentActor, Post, Seat
+from actors.venue import VenueActor
+from actors.words import EngineView, OrderRow, Phase, PositionView, WhyView
+from hean.engine_settings import EngineSettings
+from hean.errors import HeanError
+from hean.instruments import Instrument
+from hean.live_system import live_strategies, topology, traded
+from hean.messages import (
+    Envelope,
+    EpochBegan,
+    KillSwitchReset,
+    Message,
+    NodeFailed,
+    NodeStarted,
+    PullKillSwitch,
+    ReconcileDue,
+    StartTrading,
+    StopTrading,
+)
+from hean.monitor import MonitorState
+from hean.permit import live_gate
+from hean.store.engine_book import Death, EngineBook
+from hean.topology import Node, Topology
+from hean.trading_system import Strategy
+from hean.units import SECOND
+
+NAME = "engine"
+SETTINGS = "settings.json"
+
+CORE = ("portfolio", "reconciler", "broker", "risk", "venue", "feed")
+"""Without any of these there is no trading: when one dies, all are begun anew."""
+
+_KINDS: dict[str, type[ComponentActor]] = {
+    "portfolio": PortfolioActor,
+    "reconciler": ReconcilerActor,
+    "broker": BrokerActor,
+    "risk": RiskManagerActor,
+    "monitor": MonitorActor,
+}
+_ENGINE = Node(NAME, NAME)
+_ROUND_S = 0.25
+_RETRY_S = 5.0
+_REST_S = 5.0
+_STUBBORN = 2
+"""Deaths beyond those that trip the kill switch, after which nothing is begun any more without a person."""
+
+
+class EngineActor:
+    """All that is asked from outside is asked here. One thread works; the mailbox only reads, and notes wishes.
+
+    Args:
+        home: The directory of the venue mode, with the settings in it.
+    """
+
+    def __init__(self, home: str) -> None:
+        self.home = Path(home)
+        self.settings = read_settings(self.home / SETTINGS)
+        self.log = NodeLog(self.home, NAME, 0)
+        self._book = EngineBook(self.home / "engine.db", SystemRandom())
+        self._places = Places(self.settings, self.home)
+        self._crew = Crew(self.home)
+        self._heart = Heartbeat(self.home)
+        self._lock = threading.RLock()
+        self._ending = threading.Event()
+        self._ended = threading.Event()
+        self._phase = Phase.STARTING
+        self._blocked: tuple[str, ...] = ()
+        self._life = 0
+        self._began = time.monotonic()
+        self._ts_began = 0
+        self._recovery_s = self._book.recovery()
+        self._untold: list[Death] = []
+        self._seen = MonitorState()
+        self._warming: dict[str, Any] = {}
+        self._started = False
+        self._topology = Topology(())
+        self._strategies: list[Strategy] = []
+        self._instruments: dict[str, Instrument] = {}
+        self._post = Post(NAME)
+        self._seq = 0
+        interrupted = self._book.interrupted()
+        if interrupted is not None:
+            self._died(NAME, f"life {interrupted} ended without a word")
+        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
+        self._thread.start()
+
+    # --- asked from outside ---------------------------------------------------------------------
+
+    def status(self) -> EngineView:
+        """Everything at a glance. Read from what was last heard: no trading mailbox is asked."""
+        now = time.time_ns()
+        with self._lock:
+            seen, members = self._seen, list(self._crew.members.values())
+        equity = seen.equity
+        since = seen.reconciliation.ts_success
+        return EngineView(
+            ts=now,
+            venue=str(self.settings.venue),
+            phase=self._phase,
+            epoch=self._life,
+            trading=seen.trading.state if seen.trading is not None else None,
+            reason=seen.trading.reason if seen.trading is not None else "",
+            blocked=self._blocked,
+            tripped=f"{seen.tripped.cause}: {seen.tripped.measured}" if seen.tripped is not None else "",
+            equity=equity.equity if equity is not None else None,
+            equity_age_s=(now - equity.ts) / SECOND if equity is not None else None,
+            marks_known=equity.marks_known if equity is not None else None,
+            reconcile_lag_s=(now - (since or self._ts_began)) / SECOND if since or self._ts_began else None,
+            discrepancies=seen.reconciliation.discrepancies,
+            recovery_s=self._recovery_s,
+            dry_run=self._places.dry_run,
+            permit=self._permit(),
+            actors=views.actors(members, self._book.restarts(), now),
+            positions=views.positions(seen, now),
+            errors={node: {kind: one.count for kind, one in of.items()} for node, of in seen.errors.items()},
+        )
+
+    def positions(self) -> tuple[PositionView, ...]:
+        with self._lock:
+            return views.positions(self._seen, time.time_ns())
+
+    def orders(self, most: int = 100) -> list[OrderRow]:
+        with self._lock:
+            return views.orders(self._seen, time.time_ns(), most)
+
+    def why(self, strategy: str | None = None) -> list[WhyView]:
+        """Why it did or did not trade.
+
+        Raises:
+            HeanError: There is no such strategy.
+        """
+        names = [one.name for one in self._strategies]
+        if strategy is not None:
+            if strategy not in names:
+                raise HeanError(f"there is no strategy {strategy}: {', '.join(names)}")
+            names = [strategy]
+        present = [name for name in names if name in self._crew.members]
+        try:
+            gates = self._crew.ask(present, "gates", timeout_s=2.0)
+        except FallenError:
+            gates = {}
+        with self._lock:
+            return views.why(self._seen, names, gates, self._blocked, time.time_ns())
+
+    def start(self) -> str:
+        """Trade, as soon as nothing stands against it."""
+        self._book.want(trade=True)
+        with self._lock:
+            self._started = False
+        return "trading begins as soon as nothing stands against it"
+
+    def stop(self, *, flatten: bool) -> str:
+        """Open nothing more; with `flatten`, close what is held as well. It stays so over restarts."""
+        self._book.want(trade=False)
+        self._tell(StopTrading(flatten))
+        return "closing everything" if flatten else "nothing more is opened"
+
+    def kill(self, person: str, reason: str) -> str:
+        """Pull the kill switch: cancel, close, verify, latch."""
+        self._book.want(trade=False)
+        self._places.latch(person, reason)  # it counts even where nobody is there to be told
+        self._tell(PullKillSwitch(person, reason))
+        return "the kill switch is pulled: everything is cancelled and closed, and it stays so until a person resets it"
+
+    def reset(self, person: str, reason: str) -> str:
+        """Put the kill switch back. Trading begins only with `start`.
+
+        Raises:
+            HeanError: No reason is given.
+        """
+        if not person.strip() or not reason.strip():
+            raise HeanError("who resets the kill switch says why: give a name and a reason")
+        self._tell(KillSwitchReset(person, reason))
+        return "the kill switch is put back: `hean start` begins trading"
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """By consumer of the feed: rows told, and rows that a later one took the place of."""
+        return self._crew.ask(["feed"], "figures", timeout_s=2.0).get("feed", {})  # type: ignore[no-any-return]
+
+    def shutdown(self, timeout_s: float = 30.0) -> bool:
+        """End everything in order: nothing more is opened, all is written down. Whether it was in time."""
+        self._ending.set()
+        return self._ended.wait(timeout_s)
+
+    # --- the one thread that works --------------------------------------------------------------
+
+    def _live(self) -> None:
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._begin()
+                    self._watch()
+                except FallenError as fallen:
+                    self._mourn(fallen)
+                except HeanError as trouble:
+                    self._wait_for_better(str(trouble))
+            self._close()
+        except BaseException as failure:  # noqa: BLE001 (a fault of our own: Ray begins the engine anew, by the same path)
+            self.log.died(failure)
+            os._exit(1)
+
+    def _begin(self) -> None:
+        """The one path from nothing to trading."""
+        self._began = time.monotonic()
+        self._ts_began = time.time_ns()
+        self._set(Phase.STARTING)
+        timeout = self.settings.supervision.ready_s
+        self._strategies = live_strategies(self.settings)
+        self._topology = topology(self.settings, self._strategies)
+        self._instruments = self._places.rules(traded(self._strategies))
+        life = self._book.begin("core", "started", self._ts_began)
+        self._places.fence(life)
+        self._life, self._seq, self._started = life, 0, False
+        self._post = Post(f"{NAME}@{life}")
+        self.log = NodeLog(self.home, NAME, life)
+        names = self._make(life)
+        self._crew.recover(names, timeout)
+        self._crew.connect(names, timeout)
+        self._post.connect(self._crew.peers())
+
+        self._set(Phase.RECOVERING)
+        kept = [name for name in names if name in _KINDS or (name == "venue" and self.settings.venue.is_ours)]
+        cursors = self._crew.cursors()
+        again = self._crew.ask(kept, "deliver_again", cursors, timeout_s=timeout)
+        self._crew.settle(kept, timeout)
+        self._open_venue(timeout)
+        for death in self._untold:
+            self._tell(NodeFailed(death.node, death.why))
+        self._tell(EpochBegan(life))
+        latched = self._places.latched()
+        if latched is not None:
+            self._tell(PullKillSwitch(latched.person, latched.reason))
+        self._crew.settle(kept, timeout)
+        self._tell(NodeStarted("core"))
+        self._crew.settle(kept, timeout)
+        self._untold = []
+        self._set(Phase.RECONCILING)
+        self._tell(ReconcileDue("a start"))
+        self._crew.ask(["feed"], "begin", timeout_s=timeout)
+        plan = self._places.warm_up
+        self._warming = {
+            one.name: self._crew.members[one.name].handle.warm.remote(plan, one.warmup_ns) for one in self._strategies
+        }
+        self.log.info("begun", life=life, again=sum(again.values()), seconds=time.monotonic() - self._began)
+
+    def _make(self, life: int) -> list[str]:
+        """Make every actor, side by side."""
+        for node in self._topology.nodes:
+            seat = Seat(node.name, self.home, self.settings, self._instruments, self._book.tag, life)
+            if node.role == "strategy":
+                self._crew.make(node.name, StrategyActor, life, seat)
+            elif node.role in _KINDS:
+                self._crew.make(node.name, _KINDS[node.role], life, seat)
+            elif node.role == "venue" and self.settings.venue.is_ours:
+                self._crew.make(node.name, PaperVenueActor, life, seat)
+            elif node.role == "venue":
+                self._crew.make(node.name, VenueActor, life, seat, self._places.venue)
+        seat = Seat("feed", self.home, self.settings, self._instruments, self._book.tag, life)
+        self._crew.make("feed", FeedActor, life, seat, self._places.feed)
+        return list(self._crew.members)
+
+    def _open_venue(self, timeout_s: float) -> None:
+        """Let the venue take up the orders that may be open, and ask for what happened since we last knew all."""
+        orders, heard = self._crew.ask(["broker"], "restorable", timeout_s=timeout_s)["broker"]
+        settled = self._crew.ask(["portfolio"], "settled", timeout_s=timeout_s)["portfolio"]
+        since = self._book.opened(self._ts_began)
+        known = self._crew.ask(["reconciler"], "known_until", timeout_s=timeout_s)["reconciler"]
+        self._crew.ask(["venue"], "begin", orders, [*heard, *settled], max(since, known), timeout_s=timeout_s)
+
+    def _watch(self) -> None:
+        """Look after everybody until somebody falls, or all is to end."""
+        limit = self.settings.supervision
+        due = 0.0
+        while not self._ending.is_set():
+            fallen = self._crew.look(limit.lag_s if not self._warming else limit.ready_s)
+            if fallen is not None and self._begun_alone(fallen):
+                fallen = None
+            if fallen is not None:
+                raise fallen
+            if time.monotonic() >= due:
+                due = time.monotonic() + limit.ping_s
+                self._read_monitor()
+                self._go_on()
+                self._heart.beat(self._phase, exposed=self._is_exposed())
+            self._ending.wait(_ROUND_S)
+
+    def _go_on(self) -> None:
+        """Take the next step of the start, when it may be taken."""
+        for name, warming in list(self._warming.items()):
+            if ray.wait([warming], timeout=0)[0]:
+                ray.get(warming)
+                del self._warming[name]
+        reasons = self._against()
+        self._blocked = tuple(reasons)
+        if not reasons and not self._started:
+            self._started = True
+            self._tell(StartTrading())
+            self._recovery_s = time.monotonic() - self._began
+            self._book.recovered(self._life, self._recovery_s, time.time_ns())
+            self.log.info("trading", seconds=self._recovery_s)
+        clean = self._is_reconciled()
+        self._set(Phase.RECONCILING if not clean else Phase.WARMING if self._warming else Phase.RUNNING)
+
+    def _against(self) -> list[str]:
+        """What stands against trading, in words."""
+        found = []
+        if not self._is_reconciled():
+            found.append("the books have not been found to agree with the venue since the start")
+        if self._warming:
+            found.append(f"being warmed up: {', '.join(self._warming)}")
+        if self._seen.tripped is not None:
+            found.append(f"the kill switch was tripped by {self._seen.tripped.cause}: `hean reset` puts it back")
+        if not self._book.wants():
+            found.append("trading was stopped by a person: `hean start` begins it")
+        return found
+
+    def _is_reconciled(self) -> bool:
+        known = self._seen.reconciliation
+        return (
+            known.ts_success is not None
+            and known.ts_success > self._ts_began
+            and (self._started or not known.discrepancies)
+        )
+
+    def _is_exposed(self) -> bool:
+        return bool(self._seen.waiting_orders) or bool(views.positions(self._seen, time.time_ns()))
+
+    def _read_monitor(self) -> None:
+        seen = self._crew.ask(["monitor"], "seen", timeout_s=self.settings.supervision.lag_s)["monitor"]
+        with self._lock:
+            self._seen = seen
+        if seen.tripped is not None:
+            self._places.unlatch()  # risk has it, in its journal
+
+    # --- deaths ---------------------------------------------------------------------------------
+
+    def _begun_alone(self, fallen: FallenError) -> bool:
+        """Begin a strategy or the monitor anew without the others; whether that was done."""
+        name = fallen.node
+        role = next((node.role for node in self._topology.nodes if node.name == name), "")
+        if role not in {"strategy", "monitor"}:
+            return False
+        self._died(name, fallen.why)
+        self._tell(NodeFailed(name, fallen.why))
+        timeout = self.settings.supervision.ready_s
+        life = self._book.begin(name, fallen.why, time.time_ns())
+        seat = Seat(name, self.home, self.settings, self._instruments, self._book.tag, life)
+        self._crew.make(name, StrategyActor if role == "strategy" else MonitorActor, life, seat)
+        self._crew.recover([name], timeout)
+        self._crew.connect([name], timeout)
+        peer = self._crew.peers()[name]
+        others = [one for one in self._crew.members if one != name]
+        self._crew.ask(others, "connect", {name: peer}, timeout_s=timeout)
+        self._post.connect({name: peer})
+        if role == "monitor":
+            cursors = {name: self._crew.cursors()[name]}
+            self._crew.ask(others, "deliver_again", cursors, timeout_s=timeout)
+            self._post.again(cursors)
+        else:
+            plan = self._places.warm_up
+            strategy = next(one for one in self._strategies if one.name == name)
+            self._warming[name] = self._crew.members[name].handle.warm.remote(plan, strategy.warmup_ns)
+        self._untold = []
+        self._tell(NodeStarted(name))
+        self.log.info("begun anew", name=name, life=life)
+        return True
+
+    def _died(self, node: str, why: str) -> None:
+        death = Death(time.time_ns(), node, why)
+        self._book.died(death)
+        self._untold.append(death)
+        self.log.warning("death", name=node, why=why)
+
+    def _mourn(self, fallen: FallenError) -> None:
+        """Somebody of the core has died: end the others, in reverse of the order of their beginning."""
+        self._died(fallen.node, fallen.why)
+        self._set(Phase.STARTING)
+        self._blocked = (str(fallen),)
+        self._crew.end(reversed(list(self._crew.members)))
+        switch = self.settings.risk.kill_switch
+        recent = self._book.deaths(time.time_ns() - round(switch.death_window_s * SECOND))
+        if len(recent) > switch.max_deaths + _STUBBORN:
+            self._stay_down(f"{len(recent)} deaths in {switch.death_window_s:g} s, the last of {fallen}")
+
+    def _stay_down(self, why: str) -> None:
+        """It cannot be kept alive: everything is closed without it, and a person decides."""
+        self._set(Phase.STOPPED)
+        self._blocked = (f"{why}: `hean down`, find the cause in `hean logs`, `hean up`",)
+        self.log.warning("staying down", why=why)
+        self._places.latch(NAME, why)
+        while not self._ending.wait(1.0):
+            pass
+
+    def _wait_for_better(self, trouble: str) -> None:
+        self._blocked = (trouble,)
+        self.log.warning("cannot begin", trouble=trouble)
+        self._crew.end(reversed(list(self._crew.members)))
+        self._ending.wait(_RETRY_S)
+
+    def _close(self) -> None:
+        """End in order: nothing more is opened, entries are called back, everything is written down."""
+        if "risk" in self._crew.members:
+            self._tell(StopTrading(flatten=False))
+            self._crew.settle([name for name in _KINDS if name in self._crew.members], _REST_S)
+        self._crew.end(reversed(list(self._crew.members)), rest_s=_REST_S)
+        self._book.end(self._life, "in order")
+        self._set(Phase.STOPPED)
+        self._heart.stop()
+        self._ended.set()
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def _tell(self, message: Message) -> None:
+        """Say something to whoever the table of routes names."""
+        with self._lock:
+            self._seq += 1
+            envelope = Envelope(f"{NAME}@{self._life}", self._seq, time.time_ns(), "", "", message)
+            receivers = self._topology.receivers(_ENGINE, type(message))
+            self._post.send((node, envelope) for node, only in receivers if only is None or only(message, node))
+        self.log.said([envelope])
+
+    def _set(self, phase: Phase) -> None:
+        if phase is not self._phase:
+            self._phase = phase
+            self.log.info("phase", phase=str(phase))
+
+    def _permit(self) -> tuple[str, ...]:
+        gate = live_gate(self.settings)
+        return gate if isinstance(gate, tuple) else ()
+
+
+def create(home: Path, settings: EngineSettings) -> Any:
+    """Begin the engine, or find it at work: a named actor that outlives whoever asked for it, and its own death."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / SETTINGS).write_text(settings.model_dump_json(indent=1), encoding="utf-8")
+    return (
+        ray.remote(EngineActor)
+        .options(
+            name=NAME,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=16,
+        )
+        .remote(str(home))
+    )
+
+
+def find() -> Any:
+    """The engine.
+
+    Raises:
+        HeanError: None is at work.
+    """
+    try:
+        return ray.get_actor(NAME, namespace=NAMESPACE)
+    except ValueError:
+        raise HeanError("no engine is at work: begin one with `hean up`") from None

@@ -1,0 +1,170 @@
+"""The venue's actors: an account at Bybit, or one on paper. The first only carries words to the gateway and back."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from actors.gateways.bybit_endpoint import Endpoint
+from actors.gateways.bybit_venue import BybitVenue, VenueConfig
+from actors.gateways.fence import Fence
+from actors.keys import read_keys
+from actors.logs import NodeLog
+from actors.shell import Peer, Post, Seat
+from actors.words import Pulse, Recovered
+from hean import codec
+from hean.bybit.orders import Restored
+from hean.execution.orders import Restorable
+from hean.live_system import live_strategies, topology
+from hean.messages import (
+    AmendOrder,
+    CancelAll,
+    CancelOrder,
+    Envelope,
+    Message,
+    OrderFact,
+    SnapshotAccount,
+    SubmitOrder,
+)
+from hean.permit import LivePermit, live_gate
+from hean.topology import Node, Topology
+
+_TRACES = 20_000
+_VENUE = Node("venue", "venue")
+_TAKES = frozenset(kind.__name__ for kind in (SubmitOrder, AmendOrder, CancelOrder, CancelAll, SnapshotAccount))
+
+
+class VenuePlan(Struct, frozen=True):
+    """Where the account is and how it is reached. The keys themselves are read by the actor alone, from their file."""
+
+    endpoint: Endpoint
+    config: VenueConfig
+    keys: Path
+    dry_run: bool
+
+
+class VenueActor:
+    """Carries what the broker and the reconciler want to the gateway, and what it says to whoever is concerned.
+
+    It decides nothing, and keeps nothing: what an earlier life said and nobody heard, the venue is asked for again.
+    """
+
+    def __init__(self, seat: Seat, plan: VenuePlan) -> None:
+        self.seat = seat
+        self.plan = plan
+        self.sender = f"venue@{seat.incarnation}"
+        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
+        self._post = Post(self.sender)
+        self._venue: BybitVenue | None = None
+        self._fence: Fence | None = None
+        self._graph: Topology | None = None
+        self._seq = 0
+        self._told = 0
+        # The trace of an order goes on in what befalls it. Written by the mailbox, read by the gateway's thread.
+        self._traces: dict[str, tuple[str, str]] = {}
+        self._routes: dict[type[Message], list[Any]] = {}
+
+    def recover(self) -> Recovered:
+        """Take the fence: from here on no predecessor sends anything.
+
+        Raises:
+            HeanError: A predecessor does not let go, or there are no keys.
+        """
+        began = time.perf_counter()
+        self._graph = topology(self.seat.settings, live_strategies(self.seat.settings))
+        self._fence = Fence(self.seat.home, self.seat.incarnation)
+        return Recovered("venue", os.getpid(), 0, False, time.perf_counter() - began, {}, _TAKES)
+
+    def connect(self, peers: Mapping[str, Peer]) -> None:
+        self._post.connect(peers)
+
+    def begin(self, orders: Sequence[Restorable], heard: Sequence[str], since: int) -> None:
+        """Begin to trade the account.
+
+        Args:
+            orders: Orders of earlier lives that may still be open.
+            heard: The ids of fills, settlements and charges that are in our books.
+            since: From when on executions and the log are asked for.
+
+        Raises:
+            HeanError: The keys are not fit for it, or a gate of live trading is shut.
+        """
+        plan, seat = self.plan, self.seat
+        keys = read_keys(plan.keys)
+        restored = [Restored(one.order, one.filled, one.accepted) for one in orders]
+        gate = live_gate(seat.settings)
+        venue = BybitVenue(
+            plan.endpoint,
+            keys,
+            seat.instruments,
+            self._say,
+            since=since,
+            restored=restored,
+            heard=heard,
+            config=plan.config,
+            fence=self._fence,
+            permit=gate if isinstance(gate, LivePermit) else None,
+        )
+        venue.start()
+        self._venue = venue
+        self.log.info("trading the account", at=plan.endpoint.name, open=len(restored), since=since)
+
+    def tell(self, parcel: bytes, _sender: str) -> None:
+        """Hand commands to the gateway."""
+        venue = self._venue
+        for envelope in codec.envelopes(parcel):
+            message = envelope.message
+            if isinstance(message, SubmitOrder):
+                self._trace(message.client_order_id, envelope)
+            if venue is None:
+                self.log.warning("not begun", lost=type(message).__name__)
+                continue
+            if isinstance(message, SubmitOrder | AmendOrder | CancelOrder | CancelAll | SnapshotAccount):
+                venue.tell(message)
+                self._told += 1
+
+    def ping(self) -> Pulse:
+        detail = ""
+        if self._venue is not None and not self._venue.alive:
+            detail = "a thread of the gateway has ended"
+        return Pulse("venue", os.getpid(), time.time_ns(), self._told, self._post.sent, detail)
+
+    def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
+        return self._post.again(cursors)
+
+    def rest(self) -> None:
+        if self._venue is not None:
+            self._venue.stop()
+
+    def _trace(self, name: str, envelope: Envelope) -> None:
+        self._traces[name] = (envelope.trace or envelope.id, envelope.id)
+        if len(self._traces) > _TRACES:
+            self._traces = dict(list(self._traces.items())[_TRACES // 2 :])
+
+    def _say(self, batch: Sequence[Message]) -> None:
+        """Take what the gateway heard: called from its thread, and must not block."""
+        now = time.time_ns()
+        said = []
+        outward = []
+        for message in batch:
+            self._seq += 1
+            trace, cause = (
+                self._traces.get(message.client_order_id, ("", "")) if isinstance(message, OrderFact) else ("", "")
+            )
+            envelope = Envelope(self.sender, self._seq, now, trace, cause, message)
+            said.append(envelope)
+            outward += [
+                (node, envelope) for node, only in self._receivers(type(message)) if only is None or only(message, node)
+            ]
+        self._post.send(outward)
+        self.log.said(said)
+
+    def _receivers(self, kind: type[Message]) -> list[Any]:
+        known = self._routes.get(kind)
+        if known is None:
+            assert self._graph is not None, "recover comes first"  # noqa: S101
+            known = self._routes[kind] = self._graph.receivers(_VENUE, kind)
+        return known

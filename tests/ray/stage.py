@@ -1,0 +1,117 @@
+"""An engine on the session's Ray, against a Bybit on loopback in this process."""
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import ray
+
+from actors import engine as engine_module
+from actors.exchange.drills import TOKEN, Plan, serving
+from actors.places import KEYS
+from actors.words import Phase
+from hean.engine_settings import EngineSettings
+
+HERE = Path(__file__).resolve().parent
+CHURN = f"{HERE / 'churn.py'}:Churn"
+PAIR_CHURN = f"{HERE / 'churn.py'}:PairChurn"
+
+BUSY = {
+    "venue": "sandbox",
+    "symbols": ["BTCUSDT"],
+    "strategies": [
+        {"use": CHURN, "config": {"name": "churn", "every_s": 0.4}, "sizing": {"kind": "fixed", "notional": 600}},
+        {"use": PAIR_CHURN, "config": {"name": "pair", "every_s": 3.0}, "sizing": {"kind": "fixed", "notional": 600}},
+    ],
+    "risk": {
+        "orders_per_minute": 6_000,
+        "kill_switch": {"max_deaths": 1_000, "max_errors": 10_000},
+    },
+    "broker": {"pairs": {"reprice_s": 0.5, "patience_s": 5.0, "max_walk_bp": 200.0}},
+    "reconciler": {"every_s": 2.0, "confirm_s": 1.0, "grace_s": 2.0},
+    "account": {"timeout_s": 2.0, "lag_s": 1.0, "recv_window_ms": 2_000},
+}
+
+
+class Stage:
+    """A running engine, its exchange, and a person who looks and kills."""
+
+    def __init__(self, exchange, engine, home):
+        self.exchange = exchange
+        self.engine = engine
+        self.home = home
+
+    def ask(self, method, *arguments, timeout_s=20.0, **named):
+        limit = time.monotonic() + timeout_s
+        while True:
+            try:
+                return ray.get(getattr(self.engine, method).remote(*arguments, **named), timeout=timeout_s)
+            except ray.exceptions.RayActorError:
+                # The engine itself was killed: Ray begins it anew.
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.1)
+
+    def status(self):
+        return self.ask("status")
+
+    def wait(self, what, until, seconds=60.0):
+        limit = time.monotonic() + seconds
+        while True:
+            status = self.status()
+            if until(status):
+                return status
+            assert time.monotonic() < limit, f"no {what} within {seconds:g} s: {describe(status)}"
+            time.sleep(0.1)
+
+    def wait_until_trading(self, seconds=60.0, *, after=0):
+        return self.wait(
+            "trading",
+            lambda status: status.phase is Phase.RUNNING and status.trading == "ACTIVE" and status.epoch > after,
+            seconds,
+        )
+
+    def pid(self, name):
+        (actor,) = (one for one in self.status().actors if one.name == name)
+        return actor.pid
+
+    def kill(self, *names):
+        """SIGKILL, of all of them at once."""
+        pids = [self.pid(name) for name in names]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def stop(self):
+        self.ask("shutdown")
+
+
+def describe(status):
+    actors = ", ".join(f"{one.name}{'' if one.alive else '?'}" for one in status.actors)
+    return f"{status.phase} {status.trading} {status.reason!r} {status.blocked} errors {status.errors} [{actors}]"
+
+
+@contextmanager
+def acting(home, settings=None, *, seed=7, symbols=("BTCUSDT",)):
+    """Begin an exchange and an engine; end both."""
+    with serving(Plan(symbols=symbols, seed=seed, days=3), token=TOKEN) as exchange:
+        home.mkdir(parents=True, exist_ok=True)
+        keys = home / KEYS
+        keys.write_text(f'key = "{exchange.key}"\nsecret = "{exchange.secret}"\n')
+        keys.chmod(0o600)
+        tree = {**BUSY, **(settings or {}), "endpoint": exchange.url}
+        engine = engine_module.create(home, EngineSettings.model_validate(tree))
+        stage = Stage(exchange, engine, home)
+        try:
+            yield stage
+        finally:
+            try:
+                stage.stop()
+            finally:
+                ray.kill(engine, no_restart=True)
+
+
+def money(amount):
+    return Decimal(str(amount))
