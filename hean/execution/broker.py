@@ -10,21 +10,25 @@ from typing import assert_never
 from msgspec import Struct, field
 from pydantic import BaseModel, Field
 
-from hean.execution.orders import Order, remember
+from hean.execution.orders import Order, OrderStatus, Restorable, remember
 from hean.execution.pairs import Pair, PairConfig, PairExecutor, pair_of
 from hean.instruments import Instrument
 from hean.market.crossings import first_beyond
 from hean.messages import (
+    AmendOrder,
     Bar,
     CancelAll,
     CancelOrder,
+    NodeStarted,
     Observation,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrdersRestated,
     OrderSubmitted,
     PairFinished,
     Quote,
@@ -57,7 +61,9 @@ class BrokerState(Struct):
     trading: TradingState = TradingState.ACTIVE
 
 
-VenueFact = OrderAccepted | OrderRejected | OrderOutcomeUnknown | OrderFilled | OrderCanceled | OrderExpired
+VenueFact = (
+    OrderAccepted | OrderRejected | OrderOutcomeUnknown | OrderFilled | OrderAmended | OrderCanceled | OrderExpired
+)
 
 
 class Broker:
@@ -79,25 +85,34 @@ class Broker:
         self.watches = watches
         self._instruments = dict(instruments)
         self._pairs = PairExecutor(config.pairs, self._instruments)
-        self._state = BrokerState()
-        self._pairs.pairs = self._state.pairs
-        self._pairs.waiting = self._state.waiting
+        self.state = BrokerState()
 
     @property
     def state(self) -> BrokerState:
         return self._state
 
+    @state.setter
+    def state(self, state: BrokerState) -> None:
+        """Take over what a snapshot holds; the executor looks at the same."""
+        self._state = state
+        self._pairs.pairs = state.pairs
+        self._pairs.waiting = state.waiting
+        self._pairs.hurried = state.trading is not TradingState.ACTIVE
+
     def handle(
         self,
         message: SubmitOrder
         | SubmitPair
+        | AmendOrder
         | CancelOrder
         | CancelAll
         | TradingStateChanged
+        | NodeStarted
         | OrderAccepted
         | OrderRejected
         | OrderOutcomeUnknown
         | OrderFilled
+        | OrderAmended
         | OrderCanceled
         | OrderExpired
         | Bar
@@ -107,14 +122,18 @@ class Broker:
         now: int,
     ) -> Iterator[
         SubmitOrder
+        | AmendOrder
         | CancelOrder
+        | CancelAll
         | OrderSubmitted
         | OrderAccepted
         | OrderRejected
         | OrderOutcomeUnknown
         | OrderFilled
+        | OrderAmended
         | OrderCanceled
         | OrderExpired
+        | OrdersRestated
         | PairFinished
     ]:
         match message:
@@ -123,6 +142,7 @@ class Broker:
             case (
                 OrderFilled()
                 | OrderAccepted()
+                | OrderAmended()
                 | OrderCanceled()
                 | OrderExpired()
                 | OrderRejected()
@@ -141,15 +161,20 @@ class Broker:
                     yield message
                 elif message.client_order_id in self._state.pairs:
                     yield from self._work(self._pairs.cancel(message.client_order_id, now))
+            case AmendOrder():
+                if message.client_order_id in self._state.open:
+                    yield message
             case CancelAll(strategy=strategy):
                 # A pair's own orders are called back through it; one that closes goes on.
                 yield from self._work(self._pairs.stop(strategy, "canceled", now))
-                for order in list(self._state.open.values()):
-                    paired = pair_of(order.client_order_id) in self._state.pairs
-                    if strategy in {"", order.strategy} and order.limit is not None and not paired:
-                        yield CancelOrder(order.strategy, order.client_order_id, order.instrument)
+                yield from self._cancel_resting(strategy)
+                if not strategy:
+                    yield message  # the venue may hold what nobody told us of
+            case NodeStarted():
+                yield from self._restart(now)
             case TradingStateChanged(trading=trading):
                 self._state.trading = trading
+                self._pairs.hurried = trading is not TradingState.ACTIVE
                 if trading is not TradingState.ACTIVE:
                     yield from self._work(self._pairs.stop("", f"trading is {trading}", now))
             case Bar(instrument=name, close=price) | Trade(instrument=name, price=price):
@@ -165,6 +190,39 @@ class Broker:
     def wake_at(self) -> int | None:
         return self._pairs.wake_at() if self._state.pairs else None
 
+    def restorable(self) -> list[Restorable]:
+        """The orders that may be open, the oldest first: what the venue's gateway takes up after a restart."""
+        return [order.restorable() for order in self._state.open.values()]
+
+    def heard(self) -> list[str]:
+        """The `trade_id` of every execution that is remembered to have been heard, the oldest first."""
+        return list(self._state.heard)
+
+    # --- orders -----------------------------------------------------------------------------------
+
+    def _restart(self, now: int) -> Iterator[CancelOrder | OrdersRestated]:
+        """Go on after a restart: what was asked of the venue may be lost, so what may be asked twice is asked again."""
+        yield from self._pairs.restarted(self._unanswered(), now)
+        yield from self._cancel_resting("")
+        yield self._restated()
+
+    def _unanswered(self) -> list[str]:
+        """Open orders that the venue is not known to have."""
+        silent = {OrderStatus.SUBMITTED, OrderStatus.UNKNOWN}
+        return [order.client_order_id for order in self._state.open.values() if order.status in silent]
+
+    def _cancel_resting(self, strategy: str) -> Iterator[CancelOrder]:
+        """Cancel the entry orders that no pair works."""
+        for order in list(self._state.open.values()):
+            paired = pair_of(order.client_order_id) in self._state.pairs
+            if strategy in {"", order.strategy} and order.limit is not None and not paired:
+                yield CancelOrder(order.strategy, order.client_order_id, order.instrument)
+
+    def _restated(self) -> OrdersRestated:
+        state = self._state
+        pairs = (*(pair.order for pair in state.pairs.values()), *state.waiting.values())
+        return OrdersRestated({name: order.restated() for name, order in state.open.items()}, pairs)
+
     def _send(self, submit: SubmitOrder) -> Iterator[SubmitOrder | OrderSubmitted]:
         order = Order(
             submit.client_order_id,
@@ -175,6 +233,8 @@ class Broker:
             submit.limit,
             submit.time_in_force,
             submit.reference,
+            reduce_only=submit.reduce_only,
+            bracket=submit.bracket,
         )
         if order.client_order_id in self._state.open or order.client_order_id in self._state.finished:
             return  # told twice, sent once
@@ -186,7 +246,7 @@ class Broker:
 
     def _relay(
         self, fact: VenueFact, now: int
-    ) -> Iterator[VenueFact | SubmitOrder | CancelOrder | OrderSubmitted | PairFinished]:
+    ) -> Iterator[VenueFact | SubmitOrder | CancelOrder | OrderSubmitted | OrdersRestated | PairFinished]:
         state = self._state
         if type(fact) is OrderFilled:
             # Bybit re-sends executions after a reconnect; the first one counted.
@@ -213,12 +273,19 @@ class Broker:
 
     def _work(
         self, said: Iterator[SubmitOrder | CancelOrder | PairFinished]
-    ) -> Iterator[SubmitOrder | CancelOrder | OrderSubmitted | PairFinished]:
+    ) -> Iterator[SubmitOrder | CancelOrder | OrderSubmitted | OrdersRestated | PairFinished]:
         for message in said:
             if isinstance(message, SubmitOrder):
                 yield from self._send(message)
+            elif isinstance(message, PairFinished) and message.outcome == "broken" and self._left_alive(message):
+                # Its order may yet trade: risk must count it by itself before it lets go of the pair.
+                yield self._restated()
+                yield message
             else:
                 yield message
+
+    def _left_alive(self, finished: PairFinished) -> bool:
+        return any(pair_of(name) == finished.pair_id for name in self._state.open)
 
     # --- rows that pass in silence -----------------------------------------------------------------
 

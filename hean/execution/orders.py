@@ -10,6 +10,8 @@ from msgspec import Struct
 from hean.errors import ContractError
 from hean.messages import (
     OrderAccepted,
+    OrderAmended,
+    OrderBracket,
     OrderCanceled,
     OrderExpired,
     OrderFact,
@@ -17,7 +19,9 @@ from hean.messages import (
     OrderOutcomeUnknown,
     OrderRejected,
     OrderSubmitted,
+    RestatedOrder,
     Side,
+    SubmitOrder,
     TimeInForce,
 )
 
@@ -45,6 +49,7 @@ AFTER: dict[OrderStatus, dict[type[OrderFact], OrderStatus]] = {
         OrderFilled: OPEN,
         OrderRejected: REJECTED,
         OrderOutcomeUnknown: UNKNOWN,
+        OrderAmended: OPEN,
         OrderCanceled: CANCELED,
         OrderExpired: EXPIRED,
     },
@@ -52,6 +57,7 @@ AFTER: dict[OrderStatus, dict[type[OrderFact], OrderStatus]] = {
         OrderAccepted: OPEN,
         OrderFilled: OPEN,
         OrderRejected: REJECTED,
+        OrderAmended: OPEN,
         OrderCanceled: CANCELED,
         OrderExpired: EXPIRED,
         OrderOutcomeUnknown: UNKNOWN,  # asked again, and still no answer
@@ -59,6 +65,7 @@ AFTER: dict[OrderStatus, dict[type[OrderFact], OrderStatus]] = {
     OPEN: {
         OrderAccepted: OPEN,  # an acknowledgement that lost the race against its own fill
         OrderFilled: OPEN,
+        OrderAmended: OPEN,
         OrderCanceled: CANCELED,
         OrderExpired: EXPIRED,
         OrderOutcomeUnknown: OPEN,  # of a cancel or an amend: the order itself is known
@@ -75,8 +82,19 @@ AFTER: dict[OrderStatus, dict[type[OrderFact], OrderStatus]] = {
 TERMINAL = frozenset({FILLED, CANCELED, REJECTED, EXPIRED})
 
 
+class Restorable(Struct, frozen=True, gc=False):
+    """An order that may be open, as the venue's gateway takes it up after a restart.
+
+    `order` is as it would be asked for now, `filled` what of it has traded. Where it was never `accepted` it may not have left.
+    """
+
+    order: SubmitOrder
+    filled: Decimal
+    accepted: bool
+
+
 class Order(Struct, gc=False):
-    """One order, as far as its facts have told."""
+    """One order, as far as its facts have told. `most` is the most it ever was, where it was amended."""
 
     client_order_id: str
     strategy: str
@@ -88,6 +106,9 @@ class Order(Struct, gc=False):
     reference: Decimal | None
     status: OrderStatus = NEW
     filled: Decimal = Decimal(0)
+    reduce_only: bool = False
+    bracket: OrderBracket | None = None
+    most: Decimal | None = None
 
     def apply(self, fact: OrderFact) -> None:
         """Take a fact in.
@@ -103,16 +124,45 @@ class Order(Struct, gc=False):
         self.status = after
         if type(fact) is OrderFilled:
             self.filled += fact.quantity
-            if self.filled > self.quantity:
+            if self.filled > (self.quantity if self.most is None else self.most):
                 raise ContractError(
                     f"order {self.client_order_id} of {self.quantity} has fills of {self.filled}: the venue sent too many"
                 )
-            if self.filled == self.quantity:
+            if self.filled >= self.quantity:
+                self.status = FILLED
+        elif type(fact) is OrderAmended:
+            self._amend(fact)
+
+    def _amend(self, fact: OrderAmended) -> None:
+        self.limit = self.limit if fact.limit is None else fact.limit
+        if fact.quantity is not None:
+            self.most = max(fact.quantity, self.quantity, self.most or fact.quantity)
+            self.quantity = fact.quantity
+            if self.filled >= self.quantity:
                 self.status = FILLED
 
     @property
     def over(self) -> bool:
         return self.status in TERMINAL
+
+    def restorable(self) -> Restorable:
+        asked = SubmitOrder(
+            client_order_id=self.client_order_id,
+            strategy=self.strategy,
+            instrument=self.instrument,
+            side=self.side,
+            quantity=self.quantity,
+            limit=self.limit,
+            time_in_force=self.time_in_force,
+            reduce_only=self.reduce_only,
+            reference=self.reference,
+            bracket=self.bracket,
+        )
+        return Restorable(asked, self.filled, accepted=self.status is OPEN)
+
+    def restated(self) -> RestatedOrder:
+        remaining = self.side * (self.quantity - self.filled)
+        return RestatedOrder(self.strategy, self.instrument, remaining, self.filled, unknown=self.status is UNKNOWN)
 
 
 def remember(memory: dict[str, T], key: str, value: T, most: int) -> None:

@@ -10,13 +10,13 @@ The lead is cut into clips, so that what stands unhedged never exceeds `max_nake
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 from msgspec import Struct
 from pydantic import BaseModel, Field
 
-from hean.execution.orders import Order
+from hean.execution.orders import Order, OrderStatus
 from hean.instruments import Instrument
 from hean.messages import (
     CancelOrder,
@@ -47,6 +47,16 @@ class PairConfig(BaseModel, frozen=True, extra="forbid"):
         gt=0,
         description="seconds a clip may rest, after which an opening pair is given up, and a closing one crosses",
     )
+    hurried_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="seconds a clip of a closing lead may rest while trading is not ACTIVE, after which it crosses",
+    )
+    silence_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="seconds the venue may not answer for an order of a pair, after which the pair is broken",
+    )
     hedge_attempts: int = Field(default=3, ge=1, description="orders tried for one hedge before the lead is unwound")
     spot_fee_bp: float = Field(
         default=10.0,
@@ -64,7 +74,7 @@ class Stage(enum.StrEnum):
 class Pair(Struct):
     """A pair in progress: `led` of the lead has traded, and `kept` is that less what fees took of the coin.
 
-    `hedged` is net of such fees too. `bid` and `ask` are where the lead may rest, as last seen. The clip under way
+    `hedged` is net of such fees too. The venue does not answer for `child` since `ts_silent`. `bid` and `ask` are where the lead may rest, as last seen. The clip under way
     was begun at `ts_clip`, when the price was `anchor`: what is hedged already is no longer at the market's mercy, so
     each clip has a patience and a reach of its own.
     """
@@ -86,19 +96,26 @@ class Pair(Struct):
     canceling: bool = False
     crossing: bool = False
     ending: str = ""
+    ts_silent: int | None = None
 
 
 Said = Iterator[SubmitOrder | CancelOrder | PairFinished]
 
 
 class PairExecutor:
-    """Works one pair at a time on any one instrument of a strategy; what comes meanwhile waits its turn."""
+    """Works one pair at a time on any one instrument of a strategy; what comes meanwhile waits its turn.
+
+    An order that the venue does not answer for is never sent again: it may trade. The pair waits for word of it, and
+    risks nothing more; when none comes, it is broken, with no more than one clip naked. While `hurried`, what closes does not
+    rest for long.
+    """
 
     def __init__(self, config: PairConfig, instruments: dict[str, Instrument]) -> None:
         self.config = config
         self.instruments = instruments
         self.pairs: dict[str, Pair] = {}
         self.waiting: dict[str, SubmitPair] = {}
+        self.hurried = False
         self._spot_fee = Decimal(str(config.spot_fee_bp)).scaleb(-4)
 
     def start(self, order: SubmitPair, now: int) -> Said:
@@ -116,17 +133,28 @@ class PairExecutor:
 
     def stop(self, strategy: str, reason: str, now: int) -> Said:
         """Open no more for a strategy, or for all where it is empty: finish with what is hedged."""
-        for order in [order for order in self.waiting.values() if order.opening and strategy in {"", order.strategy}]:
-            del self.waiting[order.pair_id]
-            yield PairFinished(order.pair_id, order.strategy, "unwound", reason)
+        yield from self._drop_waiting(strategy, reason)
         for pair in list(self.pairs.values()):
             if pair.order.opening and strategy in {"", pair.order.strategy}:
                 yield from self._end(pair, reason, now)
+
+    def _drop_waiting(self, strategy: str, reason: str) -> Iterator[PairFinished]:
+        for order in [order for order in self.waiting.values() if order.opening and strategy in {"", order.strategy}]:
+            del self.waiting[order.pair_id]
+            yield PairFinished(order.pair_id, order.strategy, "unwound", reason)
 
     def cancel(self, pair_id: str, now: int) -> Said:
         """Call one pair back by its own id; one that closes goes on."""
         if self.pairs[pair_id].order.opening:
             yield from self._end(self.pairs[pair_id], "canceled", now)
+
+    def restarted(self, unanswered: Iterable[str], now: int) -> Iterator[CancelOrder]:
+        """Ask again for the cancels that may be lost; wait for word of orders that may never have left."""
+        silent = set(unanswered)
+        for pair in self.pairs.values():
+            pair.ts_silent = now if pair.child in silent else None
+            if pair.canceling:
+                yield CancelOrder(pair.order.strategy, pair.child, pair.order.lead.instrument)
 
     def heard(self, fact: OrderFact, order: Order, now: int) -> Said:
         """Go on from a fact about one of our children."""
@@ -140,6 +168,10 @@ class PairExecutor:
             if pair.stage is Stage.LEADING and self._unhedged(pair) > 0:
                 yield from self._cancel_lead(pair) if pair.child else self._go_on(pair, now)
             return
+        if order.status is not OrderStatus.UNKNOWN:
+            pair.ts_silent = None
+        elif pair.ts_silent is None:
+            pair.ts_silent = now
         if not order.over:
             if pair.stage is Stage.LEADING and self._unhedged(pair) > 0:
                 # What is filled is hedged before more is: the rest of the clip comes back first.
@@ -179,6 +211,9 @@ class PairExecutor:
     def woken(self, now: int) -> Said:
         """Lose patience: an opening pair ends with what it has, a closing one takes the price there is."""
         for pair in list(self.pairs.values()):
+            if pair.ts_silent is not None and now >= self._answer_due(pair.ts_silent):
+                yield from self._finish(pair, "broken", f"nobody knows what became of {pair.child}", now)
+                continue
             if now < self._deadline(pair) or pair.stage is not Stage.LEADING or pair.crossing:
                 continue
             if pair.order.opening:
@@ -191,6 +226,7 @@ class PairExecutor:
         times = [
             self._deadline(pair) for pair in self.pairs.values() if pair.stage is Stage.LEADING and not pair.crossing
         ]
+        times += [self._answer_due(pair.ts_silent) for pair in self.pairs.values() if pair.ts_silent is not None]
         return min(times, default=None)
 
     def follows(self) -> Iterator[Pair]:
@@ -300,6 +336,8 @@ class PairExecutor:
         order = pair.order
         del self.pairs[order.pair_id]
         yield PairFinished(order.pair_id, order.strategy, outcome, reason)
+        if outcome == "broken":
+            yield from self._drop_waiting(order.strategy, f"{order.pair_id} broke")
         for waiting in list(self.waiting.values()):
             if not any(_meet(pair.order, waiting) for pair in self.pairs.values()):
                 del self.waiting[waiting.pair_id]
@@ -409,7 +447,13 @@ class PairExecutor:
         return float(against / pair.anchor) * 1e4
 
     def _deadline(self, pair: Pair) -> int:
-        return pair.ts_clip + int(self.config.patience_s * SECOND)
+        patience = self.config.patience_s
+        if self.hurried and not pair.order.opening:
+            patience = min(patience, self.config.hurried_s)
+        return pair.ts_clip + int(patience * SECOND)
+
+    def _answer_due(self, ts_silent: int) -> int:
+        return ts_silent + int(self.config.silence_s * SECOND)
 
 
 def pair_of(client_order_id: str) -> str:

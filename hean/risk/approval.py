@@ -7,7 +7,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from hean.instruments import Instrument
-from hean.messages import Bracket, Leg, OrderBracket, Side, Signal
+from hean.messages import AmendOrder, Bracket, Leg, OrderBracket, Side, Signal, SubmitOrder
 from hean.risk import limits
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.exposure import BUY, ZERO, Slot, Totals, totals
@@ -48,6 +48,9 @@ class Approver:
         self.daily_loss = exact(config.daily_loss)
         self.stress_shock = exact(config.stress_shock)
         self.stress_margin = exact(config.stress_margin)
+        self.probe_notional = exact(config.probe_notional)
+        self.probe_distance = exact(config.probe_distance)
+        self._probe_orders = config.probe_orders
         self._reconciler = config.reconciler
         self._price_collar = config.price_collar
         self._orders_per_minute = config.orders_per_minute
@@ -218,6 +221,53 @@ class Approver:
 
         return one(lead), one(hedge)
 
+    # --- orders of processes --------------------------------------------------------------------
+
+    def probe(self, state: RiskState, order: SubmitOrder, instrument: Instrument | None, now: int) -> Refusal | None:
+        """Whether an order that a process made may be sent: only one that cannot matter. It may before trading starts."""
+        refusal = limits.probe_shape(order, self._strategies)
+        if refusal is not None:
+            return refusal
+        if instrument is None:
+            return Refusal(Rule.UNKNOWN_INSTRUMENT, order.instrument, "an instrument whose rules are known")
+        if state.kill.tripped or state.flattening is not None:
+            return Refusal(
+                Rule.TRADING_STATE, state.kill.tripped or "everything is being closed", "a switch not tripped"
+            )
+        if order.client_order_id in state.orders:
+            return Refusal(Rule.NOT_A_PROBE, f"{order.client_order_id} again", "an id of its own for each order")
+        limit = order.limit or ZERO  # there is one: see its shape
+        probes = sum(one.strategy not in self._strategies for one in state.orders.values())
+        return (
+            limits.probe_notional(order.quantity * limit, limit, self.probe_notional, instrument)
+            or limits.probe_price(order.side, limit, _last(state, order.instrument), self.probe_distance)
+            or limits.probe_count(probes + 1, self._probe_orders)
+            or limits.order_rate(_recent(state.sent, now) + 1, self._orders_per_minute)
+        )
+
+    def amendment(self, state: RiskState, amend: AmendOrder, instrument: Instrument | None) -> Refusal | None:
+        """Whether an order may be changed: a process's own, to no more and to no nearer."""
+        order = state.orders.get(amend.client_order_id)
+        if (
+            order is None
+            or instrument is None
+            or order.strategy != amend.strategy
+            or amend.strategy in self._strategies
+        ):
+            return Refusal(Rule.NOT_A_PROBE, amend.client_order_id, f"an open order of the process {amend.strategy}")
+        most = abs(order.remaining) + order.filled
+        if amend.quantity is not None and not 0 < amend.quantity <= most:
+            return Refusal(Rule.PROBE_NOTIONAL, f"{amend.quantity:f} {instrument.base}", f"at most {most:f}")
+        if amend.limit is None:
+            return None
+        if amend.limit <= 0:
+            return Refusal(Rule.PROBE_PRICE, f"{amend.limit:f}", "above 0")
+        side = BUY if order.remaining > 0 else Side.SELL
+        quantity = most if amend.quantity is None else amend.quantity
+        return limits.probe_notional(
+            quantity * amend.limit, amend.limit, self.probe_notional, instrument
+        ) or limits.probe_price(side, amend.limit, _last(state, amend.instrument), self.probe_distance)
+
     # --- both -----------------------------------------------------------------------------------
 
     def _quantity(self, state: RiskState, signal: Signal, place: Place, step: Decimal) -> Refusal | Decimal:
@@ -250,6 +300,12 @@ class Approver:
         if share is None:
             share = self._strategies[strategy].share
         return share * equity * self.strategy_leverage
+
+
+def _last(state: RiskState, instrument: str) -> Decimal | None:
+    """The last price heard of an instrument, however long ago; None where none was."""
+    seen = state.prices.get(instrument)
+    return None if seen is None else Decimal(seen.price)
 
 
 def _known(state: RiskState) -> Decimal:

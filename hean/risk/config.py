@@ -61,11 +61,24 @@ class RiskConfig(BaseModel, frozen=True, extra="forbid"):
         default=90, gt=0, description="positions are opened on comparisons no older, seconds"
     )
     reconcile_lag_s: float = Field(default=120, gt=0, description="positions are only reduced beyond this age, seconds")
+    reconcile_trip_s: float = Field(
+        default=600, gt=0, description="everything is closed beyond this age while trading, seconds"
+    )
     flatten_backoff_s: float = Field(
         default=2, gt=0, description="wait before flattening again, seconds; doubles each time"
     )
     flatten_backoff_max_s: float = Field(default=60, gt=0, description="longest such wait, seconds")
     flatten_attempts: int = Field(default=10, gt=0, description="after as many, a person is called instead")
+    probe_notional: float = Field(
+        default=3.0, ge=1, allow_inf_nan=False, description="value of a process's order, over the instrument's least"
+    )
+    probe_distance: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="how far from the last price a process's order must rest, a fraction of it",
+    )
+    probe_orders: int = Field(default=3, gt=0, description="orders of processes that may be open at once")
     kill_switch: KillSwitchConfig = KillSwitchConfig()
     memory: MemoryConfig = MemoryConfig()
 

@@ -6,10 +6,13 @@ from typing import TypeAlias
 
 from hean.messages import (
     CancelAll,
+    EpochBegan,
     EquityChanged,
+    ErrorReported,
     KillSwitchReset,
     KillSwitchTripped,
     NodeFailed,
+    PullKillSwitch,
     ReconcileCompleted,
     SubmitOrder,
     SubmitPair,
@@ -19,9 +22,13 @@ from hean.messages import (
 )
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.desk import Desk
+from hean.risk.exposure import ZERO
 from hean.risk.killswitch import ORANGE, YELLOW, KillSwitch, Tier, Trip
-from hean.risk.state import Flattening, RiskState
+from hean.risk.state import Flattening, RiskState, Skew
 from hean.units import DAY, SECOND
+
+KEPT = frozenset({"drawdown", "reconcile", "discrepancy", "clock"})
+"""Causes for reducing that a person's word does not end."""
 
 Consequence: TypeAlias = TradingStateChanged | KillSwitchTripped | CancelAll | SubmitOrder | SubmitPair | VerifyFlat
 
@@ -30,7 +37,9 @@ class Control:
     """Trading is HALTED until started and once the switch has tripped, REDUCING while there is any cause, else ACTIVE.
 
     Causes: "stopped" and "node" until `StartTrading`; "drawdown" while the orange tier lasts; "reconcile" until the next
-    comparison, "discrepancy" until a clean one; "jump" until either; "pair ..." until that strategy is flat or trading starts.
+    comparison, "discrepancy" until a clean one; "jump" until a clean one some time after it, or trading starts; "clock" until
+    it is no longer said to be wrong; "pair ..." until that strategy is flat or trading starts. Three of them trip when they
+    last: "reconcile" and "clock" for too long, "jump" when a comparison does not explain it.
     """
 
     def __init__(
@@ -44,6 +53,10 @@ class Control:
         self._desk = desk
         self._jump_price_move = exact(config.kill_switch.jump_price_move)
         self._lag = round(config.reconcile_lag_s * SECOND)
+        self._lag_trip = round(config.reconcile_trip_s * SECOND)
+        self._jump_judged = round(config.kill_switch.jump_judged_s * SECOND)
+        self._skew_trip = round(config.kill_switch.skew_trip_s * SECOND)
+        self._skew_calm = round(config.kill_switch.skew_calm_s * SECOND)
         self._backoff = round(config.flatten_backoff_s * SECOND)
         self._backoff_max = round(config.flatten_backoff_max_s * SECOND)
 
@@ -73,14 +86,16 @@ class Control:
             state.equity = None
             return ()
         equity = message.equity
-        jump = self._kill.jumped(equity)
+        # Until trading starts it is for the reconciler to find out what the account is worth.
+        jump = self._kill.jumped(equity) if state.started else None
         if jump is not None and jump > self._jump_price_move * self._gross():
             state.reducing["jump"] = f"equity went from {state.kill.equity} to {equity} without a fill"
+            state.ts_jumped = now
         tier = state.kill.tier
         trip = self._kill.mark(equity, now)
         state.equity = equity
         day = now // DAY
-        if day != state.day:
+        if day != state.day or state.day_equity <= ZERO:
             state.day = day
             state.day_equity = equity
         if state.kill.tier is not tier:
@@ -106,6 +121,13 @@ class Control:
         due = self.reconcile_due()
         if due is not None and now >= due:
             state.reducing["reconcile"] = f"no comparison with the venue for {self._config.reconcile_lag_s:g} s"
+        if state.skew is not None and now >= state.skew.last + self._skew_calm:
+            state.skew = None
+            state.reducing.pop("clock", None)
+        overdue = self._reconcile_overdue()
+        if trip is None and overdue is not None and now >= overdue:
+            limit = f"{self._config.reconcile_trip_s:g} s"
+            trip = self._kill.trip("RECONCILE", "no comparison with the venue", limit)
         yield from self._judge(trip, now)
         if state.kill.tier is not tier:
             yield from self._scaled(tier)
@@ -114,14 +136,22 @@ class Control:
         yield from self.check(now)
         flattening = self.state.flattening
         if flattening is not None and flattening.next_at is not None and now >= flattening.next_at:
+            if flattening.denied or self._desk.resting():
+                yield CancelAll(strategy="")  # the last one may have come to nothing
             yield from self._flatten(flattening, now)
 
     def wake_at(self) -> int | None:
         state = self.state
-        alarm, flattening = state.kill.alarm, state.flattening
-        if alarm is None and flattening is None and not self._reconciler:
+        alarm, flattening, skew = state.kill.alarm, state.flattening, state.skew
+        if alarm is None and flattening is None and skew is None and not self._reconciler:
             return None
-        times = (alarm, self.reconcile_due(), flattening.next_at if flattening is not None else None)
+        times = (
+            alarm,
+            self.reconcile_due(),
+            self._reconcile_overdue(),
+            skew.last + self._skew_calm if skew is not None else None,
+            flattening.next_at if flattening is not None else None,
+        )
         return min((time for time in times if time is not None), default=None)
 
     def reconcile_due(self) -> int | None:
@@ -131,21 +161,61 @@ class Control:
             return None
         return state.ts_reconciled + self._lag
 
+    def _reconcile_overdue(self) -> int | None:
+        """When that lag trips the switch: not before trading has had as long to see one."""
+        state = self.state
+        if not self._reconciler or not state.started or state.kill.tripped or state.ts_reconciled is None:
+            return None
+        return max(state.ts_reconciled, state.ts_started) + self._lag_trip
+
     def reconciled(self, message: ReconcileCompleted, now: int) -> Iterator[Consequence]:
         state = self.state
         state.ts_reconciled = now
         state.reducing.pop("reconcile", None)
+        jumped = state.reducing.get("jump")
+        judged = jumped is not None and now - (state.ts_jumped or 0) >= self._jump_judged
         if message.discrepancies == 0:
             state.reducing.pop("discrepancy", None)
-            state.reducing.pop("jump", None)
+            if judged:
+                del state.reducing["jump"]
             self._desk.agreed(now)
+        elif judged and jumped is not None:
+            limit = "books that agree with the venue's"
+            yield from self._tripped(self._kill.trip("JUMP", jumped, limit), now)
         flattening = state.flattening
-        if flattening is not None and flattening.verifying and message.flat:
-            state.flattening = None
+        if flattening is not None and flattening.verifying:
+            if message.flat:
+                state.flattening = None
+            else:
+                flattening.denied = True
         yield from self.announce()
 
-    def error(self, now: int) -> Iterator[Consequence]:
-        yield from self._tripped(self._kill.error(now), now)
+    def reported(self, message: ErrorReported, now: int) -> Iterator[Consequence]:
+        """Count an error that a node reports, unless an ordinary day brings it; a clock that is wrong is a cause by itself."""
+        if message.kind == "clock skew":
+            yield from self._skewed(message.detail, now)
+        elif message.kind not in self._config.kill_switch.noted:
+            yield from self.error(now)
+
+    def _skewed(self, detail: str, now: int) -> Iterator[Consequence]:
+        state = self.state
+        if state.skew is None or now - state.skew.last >= self._skew_calm:
+            state.skew = Skew(now, now)
+        state.skew.last = now
+        state.reducing["clock"] = detail
+        if state.started and now - state.skew.since >= self._skew_trip:
+            limit = f"right again within {self._config.kill_switch.skew_trip_s:g} s"
+            yield from self._tripped(self._kill.trip("CLOCK", detail, limit), now)
+        yield from self.announce()
+
+    def rejected(self, order_id: str, reason: str, now: int) -> Iterator[Consequence]:
+        """An order that the venue refused is an error, but for what was never meant to be sent."""
+        plain = reason.lower().replace("_", " ")
+        if not plain.startswith(self._config.kill_switch.excused):
+            yield from self.error(now, order_id)
+
+    def error(self, now: int, order_id: str = "") -> Iterator[Consequence]:
+        yield from self._tripped(self._kill.error(now, order_id), now)
 
     def node_failed(self, message: NodeFailed, now: int) -> Iterator[Consequence]:
         """A strategy is restarted alone; without any other node what we know is not whole."""
@@ -154,18 +224,54 @@ class Control:
         yield from self._tripped(self._kill.death(now), now)
         yield from self.announce()
 
+    def epoch(self, message: EpochBegan, now: int) -> Iterator[Consequence]:
+        """A new life begins: HALTED until started, entry orders called back. What was latched or being closed goes on.
+
+        Closing waits until the broker has said what is still under way.
+        """
+        state = self.state
+        if message.epoch > state.epoch:
+            state.epoch, state.issued = message.epoch, 0
+        state.started = False
+        state.reducing.pop("node", None)
+        state.stale.clear()  # the feed begins anew too, and says what it cannot see
+        state.ts_reconciled = None
+        self._desk.restart()
+        flattening = state.flattening
+        if flattening is not None and flattening.next_at is not None:
+            flattening.verifying = flattening.denied = False
+            flattening.next_at = now + self._backoff_max
+        yield from self.announce(f"life {message.epoch} of the core began")
+        yield CancelAll(strategy="")
+
+    def restated(self, now: int) -> None:
+        """The broker has said what is under way: closing goes on once the portfolio has had its say too."""
+        flattening = self.state.flattening
+        if flattening is not None and flattening.next_at is not None:
+            flattening.next_at = min(flattening.next_at, now + self._backoff)
+
+    def pull(self, message: PullKillSwitch, now: int) -> Iterator[Consequence]:
+        """A person pulls the switch; who and why is kept, and not waited for. Pulled again, it closes everything anew."""
+        measured = f"{message.person.strip() or 'nobody named'}: {message.reason.strip() or 'no reason given'}"
+        trip = self._kill.trip("PERSON", measured, "a person's word")
+        if trip is not None:
+            yield from self._tripped(trip, now)
+        else:
+            yield CancelAll(strategy="")
+            yield from self._begin_flattening(now)
+
     def start(self, now: int) -> Iterator[Consequence]:
         """Trade, unless the switch is latched. What was being closed for a stop is no longer."""
         state = self.state
         if state.kill.tripped:
             return
         state.started = True
+        state.ts_started = now
         state.flattening = None
+        self._desk.started()
         if state.ts_reconciled is None:
             state.ts_reconciled = now
-        state.reducing = {
-            cause: why for cause, why in state.reducing.items() if cause in {"drawdown", "reconcile", "discrepancy"}
-        }
+        state.reducing = {cause: why for cause, why in state.reducing.items() if cause in KEPT}
         yield from self.announce("started")
 
     def stop(self, now: int, *, flatten: bool) -> Iterator[Consequence]:
@@ -184,6 +290,7 @@ class Control:
         state.reducing.pop("drawdown", None)
         if tripped:
             state.started = True
+            state.ts_started = now
             state.flattening = None
             state.reducing["stopped"] = f"reset by {message.person}: {message.reason}"
         yield from self.announce()
@@ -232,12 +339,16 @@ class Control:
         flattening.next_at = now + flattening.backoff
         flattening.backoff = min(2 * flattening.backoff, self._backoff_max)
         if desk.flat():
-            flattening.verifying = True
+            flattening.denials += flattening.denied
+            flattening.verifying, flattening.denied = True, False
+            if flattening.denials >= self._config.flatten_attempts:
+                yield from self._give_up(flattening, "the venue shows something left", flattening.denials)
+                return
             if not self._reconciler:
                 state.flattening = None
             yield VerifyFlat()
             return
-        flattening.verifying = False
+        flattening.verifying = flattening.denied = False
         exhausted = flattening.attempts >= self._config.flatten_attempts
         sent = False
         for places in state.slots.values():
@@ -248,12 +359,17 @@ class Control:
             if not exhausted:
                 yield from desk.close(held, as_pairs=flattening.attempts < 2)
         if sent and exhausted:
-            flattening.next_at = None
-            state.kill.tripped = state.kill.tripped or "FLATTEN"
-            state.started = False
-            yield KillSwitchTripped("FLATTEN", "positions are left", f"{flattening.attempts} attempts")
-            yield from self.announce("FLATTEN")
+            yield from self._give_up(flattening, "positions are left", flattening.attempts)
         flattening.attempts += sent
+
+    def _give_up(self, flattening: Flattening, measured: str, attempts: int) -> Iterator[Consequence]:
+        """Try no more: a person has to act."""
+        state = self.state
+        flattening.next_at = None
+        state.kill.tripped = state.kill.tripped or "FLATTEN"
+        state.started = False
+        yield KillSwitchTripped("FLATTEN", measured, f"{attempts} attempts")
+        yield from self.announce("FLATTEN")
 
     def _gross(self) -> Decimal:
         slots = (slot for places in self.state.slots.values() for slot in places.values())

@@ -5,9 +5,11 @@ from decimal import Decimal
 
 from hean.instruments import Category, Instrument
 from hean.messages import (
+    OrderAmended,
     OrderBracket,
     OrderFact,
     OrderFilled,
+    OrdersRestated,
     PairFinished,
     PairLeg,
     PositionChanged,
@@ -19,7 +21,7 @@ from hean.messages import (
 from hean.risk.config import RiskConfig, exact
 from hean.risk.exposure import BUY, SELL, ZERO, Order, Slot
 from hean.risk.memory import DecisionMemory
-from hean.risk.sizing import whole
+from hean.risk.sizing import stressed, whole
 from hean.risk.state import RiskState, Seen
 
 _IOC = TimeInForce.IOC
@@ -49,6 +51,7 @@ class Desk:
         self._memory = memory
         self._max_naked = exact(config.max_naked)
         self._least_margin = 1 / exact(config.leverage)
+        self._shock = exact(config.stress_shock)
         self._most = {name: whole(rules.max_market_quantity, rules.step) for name, rules in instruments.items()}
 
     def close(self, slots: list[Slot], *, as_pairs: bool = True) -> Iterator[SubmitOrder | SubmitPair]:
@@ -143,9 +146,21 @@ class Desk:
         )
 
     def _next_id(self, strategy: str) -> str:
-        self.state.issued += 1
+        state = self.state
+        state.issued += 1
         # A position may carry the name of a strategy that is no longer configured: such a name was never checked.
-        return f"{self._run}-{strategy if strategy in self._names else 'other'}-{self.state.issued}"
+        name = strategy if strategy in self._names else "other"
+        return f"{self._run}{in_letters(state.epoch)}-{name}-{state.issued}"
+
+    def probe(self, order: SubmitOrder) -> None:
+        """Count an order that a process made, as one of ours."""
+        slot = self.slot(order.strategy, order.instrument)
+        change = order.side * order.quantity
+        self.state.orders[order.client_order_id] = Order(order.strategy, order.instrument, change)
+        slot.orders += 1
+        slot.target += change
+        slot.price = slot.price or order.limit or ZERO
+        slot.revalue()
 
     # --- what befell them -----------------------------------------------------------------------
 
@@ -160,6 +175,7 @@ class Desk:
         order = state.orders.get(fill.client_order_id)
         if order is not None:
             order.remaining -= change
+            order.filled += fill.quantity
             if not order.remaining:
                 del state.orders[fill.client_order_id]
                 slot.orders -= 1
@@ -188,6 +204,22 @@ class Desk:
         self._settle(slot, now)
         return slot
 
+    def amended(self, message: OrderAmended, now: int) -> Slot | None:
+        """An order wants less from now on."""
+        order = self.state.orders.get(message.client_order_id)
+        if order is None or message.quantity is None:
+            return None
+        slot = self.slot(order.strategy, order.instrument)
+        left = max(message.quantity - order.filled, ZERO)
+        remaining = left if order.remaining > ZERO else -left
+        slot.target += remaining - order.remaining
+        order.remaining = remaining
+        if not remaining:
+            del self.state.orders[message.client_order_id]
+            slot.orders -= 1
+        self._settle(slot, now)
+        return slot
+
     def unknown(self, order_id: str, *, unknown: bool) -> None:
         """The venue did not answer, or has after all. Either way the order may trade, and stays reserved."""
         order = self.state.orders.get(order_id)
@@ -205,6 +237,10 @@ class Desk:
     def position(self, message: PositionChanged, now: int) -> Slot:
         slot = self.slot(message.strategy, message.instrument)
         slot.hold(message.quantity, message.dust)
+        if slot.restating:
+            slot.restating = False
+            if not slot.pair:
+                slot.target = slot.held + self._under_way(slot)
         if not slot.price:
             slot.price = message.entry
         self._settle(slot, now)
@@ -220,6 +256,64 @@ class Desk:
                 if now - slot.ts_fill >= ON_THE_WAY:
                     slot.fills = slot.positions = 0
                     self._settle(slot, now)
+
+    # --- after a restart ------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """A new life begins: what is under way may be no more, and what is held is about to be told anew."""
+        state, slots = self.state, self._slots()
+        state.earlier = [*state.orders, *dict.fromkeys(slot.pair for slot in slots if slot.pair)]
+        for slot in slots:
+            slot.restating = True
+            slot.fills = slot.positions = 0
+
+    def started(self) -> None:
+        """Trading begins: by now the portfolio has restated what it holds."""
+        for slot in self._slots():
+            slot.restating = False
+
+    def restated(self, message: OrdersRestated, now: int) -> list[Slot]:
+        """Hold what the broker has under way, and of what was asked for in earlier lives nothing else.
+
+        What was asked for in this life may still be on its way to the broker.
+        """
+        state = self.state
+        gone = set(state.earlier).difference(message.remaining, (pair.pair_id for pair in message.pairs))
+        state.earlier.clear()
+        state.orders = {name: order for name, order in state.orders.items() if name not in gone}
+        pairs = {pair.pair_id: pair for pair in message.pairs}
+        for name, told in message.remaining.items():
+            if name.rpartition("-")[0] not in pairs:  # a pair counts as what it aims at
+                state.orders[name] = Order(told.strategy, told.instrument, told.remaining, told.unknown, told.filled)
+                self.slot(told.strategy, told.instrument)
+        for slot in self._slots():
+            slot.pair = "" if slot.pair in gone else slot.pair
+        for pair in message.pairs:
+            for leg in (pair.lead, pair.hedge):
+                self._take_up(pair, leg)
+        slots = self._slots()
+        for slot in slots:
+            slot.orders = sum(_of(slot, order) for order in state.orders.values())
+            if not slot.pair:
+                slot.target = slot.held + self._under_way(slot)
+            self._settle(slot, now)
+        return slots
+
+    def _take_up(self, pair: SubmitPair, leg: PairLeg) -> None:
+        slot = self.slot(pair.strategy, leg.instrument)
+        slot.pair = pair.pair_id
+        slot.price = slot.price or leg.reference
+        slot.target = leg.side * leg.quantity if pair.opening else ZERO
+        rules = self._instruments.get(leg.instrument)
+        if pair.opening and not slot.stress and rules is not None and not rules.is_spot:
+            slot.stress = stressed(leg.quantity * leg.reference, slot.margin_rate, self._shock)
+
+    def _slots(self) -> list[Slot]:
+        return [slot for places in self.state.slots.values() for slot in places.values()]
+
+    def _under_way(self, slot: Slot) -> Decimal:
+        """What the orders of a place may still add to it."""
+        return sum((order.remaining for order in self.state.orders.values() if _of(slot, order)), ZERO)
 
     def _settle(self, slot: Slot, now: int) -> None:
         if slot.settle() and slot.trip is not None and not slot.held:
@@ -261,6 +355,10 @@ class Desk:
             slot.pending or self.tradable(slot) for places in self.state.slots.values() for slot in places.values()
         )
 
+    def resting(self) -> bool:
+        """Whether something is under way that a cancel may call back: an order, or a pair that opens."""
+        return bool(self.state.orders) or any(slot.pair and slot.target for slot in self._slots())
+
     def lost(self, slot: Slot) -> bool:
         """Whether all that is under way are orders the venue does not answer for, on a derivative.
 
@@ -268,12 +366,7 @@ class Desk:
         """
         if slot.pair or not slot.orders or slot.margin_rate == 1 or self._netted(slot):
             return False
-        orders = (
-            order
-            for order in self.state.orders.values()
-            if order.strategy == slot.strategy and order.instrument == slot.instrument
-        )
-        return all(order.unknown for order in orders)
+        return all(order.unknown for order in self.state.orders.values() if _of(slot, order))
 
     def saw(self, instrument: str, price: float | Decimal, now: int) -> None:
         seen = self.state.prices.get(instrument)
@@ -282,3 +375,16 @@ class Desk:
         else:
             seen.price = price
             seen.ts = now
+
+
+def _of(slot: Slot, order: Order) -> bool:
+    return order.strategy == slot.strategy and order.instrument == slot.instrument
+
+
+def in_letters(epoch: int) -> str:
+    """The number of a life as it stands in an order's id: base 36, and nothing where no life was counted."""
+    letters = ""
+    while epoch > 0:
+        epoch, digit = divmod(epoch, 36)
+        letters = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + letters
+    return letters

@@ -20,12 +20,13 @@ BUY, SELL = Side.BUY, Side.SELL
 
 
 class Order(Struct):
-    """An order of ours that has not ended: what of it may still trade, signed."""
+    """An order of ours that has not ended: what of it may still trade, signed, and what has."""
 
     strategy: str
     instrument: str
     remaining: Decimal
     unknown: bool = False
+    filled: Decimal = ZERO
 
 
 class Slot(Struct):
@@ -34,7 +35,8 @@ class Slot(Struct):
     `price` is the last that this strategy named or traded at, in quote. `orders` counts ours that have not ended, `pair`
     names the pair at work here. `fills` and `positions` count what was heard since the slot was last settled: each fill is
     followed, or preceded, by the position it makes; the last came at `ts_fill`. `stress` is what a pair's leg would ask for after a shock. `leave` is
-    a wish to be flat that waits for what is under way.
+    a wish to be flat that waits for what is under way. While `restating`, the next position is the one that the portfolio
+    states anew after a restart: it answers no fill.
     """
 
     strategy: str
@@ -53,6 +55,7 @@ class Slot(Struct):
     positions: int = 0
     ts_fill: int = 0
     leave: bool = False
+    restating: bool = False
     context: str = ""
     trip: RoundTrip | None = None
 
@@ -66,7 +69,8 @@ class Slot(Struct):
         if held != self.held or dust != self.dust:
             self.held = held
             self.dust = dust
-            self.positions += 1
+            if not self.restating:
+                self.positions += 1
 
     def settle(self) -> bool:
         """Let go of what was reserved if nothing is under way; say whether so.
@@ -89,7 +93,8 @@ class Slot(Struct):
         else:
             held, target = abs(self.held), abs(self.target)
             larger = held if held >= target else target  # noqa: FURB136 (a comparison costs half of a call)
-            self.value = larger * self.price
+            # In a state that was read back two noughts are not one object: they count for the same all the same.
+            self.value = larger * self.price if larger else ZERO
 
 
 class Totals(Struct):

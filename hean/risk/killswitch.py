@@ -17,6 +17,23 @@ from hean.units import SECOND
 _NONE, _ALL = Decimal(0), Decimal(1)
 
 
+NOTED = (
+    "amend refused",
+    "backoff",
+    "cancel all failed",
+    "cancel refused",
+    "clock unknown",
+    "no disconnect guard",
+    "snapshot incomplete",
+    "told twice",
+    "topic refused",
+    "trades lost",
+    "trades missed",
+)
+"""What an ordinary day of a gateway brings: a lost connection, a cancel that came too late. Each is dealt with elsewhere:
+by staleness, by the lag of reconciliation, by asking again."""
+
+
 class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
     yellow: float = Field(
         default=0.05, gt=0, description="drawdown, share of the high-water mark: sizes are scaled down"
@@ -28,6 +45,12 @@ class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
     yellow_scale: float = Field(default=0.5, gt=0, le=1, description="what sizes are multiplied by from yellow on")
     smoothing_min: float = Field(default=15, gt=0, description="time constant of the averaged drawdown, minutes")
     confirm_s: float = Field(default=5, ge=0, description="the red drawdown must still stand after as many seconds")
+    noted: tuple[str, ...] = Field(
+        default=NOTED, description="kinds of reported errors that are no error here: somebody else deals with them"
+    )
+    excused: tuple[str, ...] = Field(
+        default=("dry run",), description="refused orders are no error if the reason begins so, in small letters"
+    )
     max_errors: int = Field(default=10, gt=0, description="errors within the window that trip the switch")
     error_window_s: float = Field(default=300, gt=0, description="window in which errors are counted, seconds")
     max_deaths: int = Field(default=3, gt=0, description="nodes may die as often within the window; once more trips")
@@ -37,6 +60,17 @@ class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
     )
     jump_price_move: float = Field(
         default=0.25, gt=0, description="move of price between two marks that explains a jump"
+    )
+    jump_judged_s: float = Field(
+        default=60, ge=0, description="a comparison with the venue explains a jump or trips, so many seconds after it"
+    )
+    skew_trip_s: float = Field(
+        default=300,
+        gt=0,
+        description="a clock reported wrong for as long trips; before that, positions are only reduced",
+    )
+    skew_calm_s: float = Field(
+        default=150, gt=0, description="a clock not reported wrong for as long is right again, seconds"
     )
 
 
@@ -58,7 +92,10 @@ class Trip(Struct, frozen=True):
 
 
 class KillSwitchState(Struct):
-    """`raw` is the drawdown as a float, `smoothed` its average as of `ts_smoothed`, `red_since` when red was first seen."""
+    """`raw` is the drawdown as a float, `smoothed` its average as of `ts_smoothed`, `red_since` when red was first seen.
+
+    `blamed` is when an error of an order was counted, by client order id.
+    """
 
     equity: Decimal | None = None
     high_water: Decimal | None = None
@@ -72,6 +109,7 @@ class KillSwitchState(Struct):
     traded: bool = False
     tripped: str = ""
     errors: list[int] = field(default_factory=list)
+    blamed: dict[str, int] = field(default_factory=dict)
     deaths: list[int] = field(default_factory=list)
     reset_by: str = ""
     reset_reason: str = ""
@@ -126,19 +164,33 @@ class KillSwitch:
         change = abs(equity - before)
         return change if change > self._jump * abs(before) else None
 
-    def error(self, now: int) -> Trip | None:
+    def error(self, now: int, order_id: str = "") -> Trip | None:
+        """Count an error; of one order only the first within the window, in whichever ways it is told of."""
         config = self.config
+        if order_id:
+            oldest = now - round(config.error_window_s * SECOND)
+            blamed = self.state.blamed = {name: ts for name, ts in self.state.blamed.items() if ts > oldest}
+            if order_id in blamed:
+                return None
+            blamed[order_id] = now
         count = _count(self.state.errors, now, config.error_window_s)
         if count < config.max_errors:
             return None
-        return self._trip("ERRORS", f"{count} in {config.error_window_s:g} s", f"{config.max_errors}")
+        return self.trip("ERRORS", f"{count} in {config.error_window_s:g} s", f"{config.max_errors}")
 
     def death(self, now: int) -> Trip | None:
         config = self.config
         count = _count(self.state.deaths, now, config.death_window_s)
         if count <= config.max_deaths:
             return None
-        return self._trip("DEATHS", f"{count} in {config.death_window_s:g} s", f"{config.max_deaths}")
+        return self.trip("DEATHS", f"{count} in {config.death_window_s:g} s", f"{config.max_deaths}")
+
+    def trip(self, cause: str, measured: str, limit: str) -> Trip | None:
+        """Trip, unless tripped already."""
+        if self.state.tripped:
+            return None
+        self.state.tripped = cause
+        return Trip(cause, measured, limit)
 
     def reset(self, person: str, reason: str, now: int) -> bool:
         """Put it back, and measure drawdown from here on. Without a name and a reason it stays as it is."""
@@ -180,7 +232,7 @@ class KillSwitch:
         elif now - state.red_since < self._confirm:
             alarms.append(state.red_since + self._confirm)
         elif confirmable:
-            trip = self._trip("DRAWDOWN", f"{state.drawdown:.2%}", f"{config.red:.2%}")
+            trip = self.trip("DRAWDOWN", f"{state.drawdown:.2%}", f"{config.red:.2%}")
         for level in (config.yellow, config.orange):
             if state.smoothed < level < raw:
                 wait = self._tau * math.log((raw - state.smoothed) / (raw - level))
@@ -188,12 +240,6 @@ class KillSwitch:
                 alarms.append(now + math.ceil(wait) + SECOND // 1000)
         state.alarm = min(alarms) if alarms and not state.tripped else None
         return trip
-
-    def _trip(self, cause: str, measured: str, limit: str) -> Trip | None:
-        if self.state.tripped:
-            return None
-        self.state.tripped = cause
-        return Trip(cause, measured, limit)
 
 
 def _count(times: list[int], now: int, window_s: float) -> int:

@@ -5,15 +5,19 @@ Money is quote currency, shares are fractions, ages are nanoseconds. A figure eq
 
 import enum
 import math
+import re
+from collections.abc import Collection
 from decimal import Decimal
 
 from msgspec import Struct
 
 from hean.instruments import Instrument
-from hean.messages import Bracket, Side, TradingState
+from hean.messages import Bracket, Side, SubmitOrder, TimeInForce, TradingState
 from hean.risk.memory import FAR
 
 _ACTIVE = TradingState.ACTIVE
+LINK_ID = "[A-Za-z0-9_-]{1,36}"
+"""Bybit v5, *Place Order*: what orderLinkId may be."""
 
 
 class Rule(enum.StrEnum):
@@ -46,6 +50,10 @@ class Rule(enum.StrEnum):
     GROSS_EXPOSURE = "GROSS_EXPOSURE"
     MARGIN = "MARGIN"
     STRESS_MARGIN = "STRESS_MARGIN"
+    NOT_A_PROBE = "NOT_A_PROBE"
+    PROBE_NOTIONAL = "PROBE_NOTIONAL"
+    PROBE_PRICE = "PROBE_PRICE"
+    PROBE_COUNT = "PROBE_COUNT"
 
 
 class Refusal(Struct, frozen=True, gc=False):
@@ -200,6 +208,48 @@ def strategy_budget(used: Decimal, budget: Decimal) -> Refusal | None:
     if used <= budget:
         return None
     return Refusal(Rule.STRATEGY_BUDGET, f"{used:.2f}", f"{budget:.2f}")
+
+
+# --- orders of processes --------------------------------------------------------------------------
+
+
+def probe_shape(order: SubmitOrder, strategies: Collection[str]) -> Refusal | None:
+    """A process may only rest an order, under a name that is its own."""
+    name, order_id = order.strategy, order.client_order_id
+    if not name or name in strategies:
+        return Refusal(Rule.NOT_A_PROBE, f"an order of {name or 'nobody'}", "a signal, or an order of a process")
+    if not order_id.startswith(f"{name}-") or not re.fullmatch(LINK_ID, order_id):
+        return Refusal(Rule.NOT_A_PROBE, order_id, f"{name}-..., at most 36 letters, digits, dashes or underscores")
+    if order.limit is None or order.time_in_force is not TimeInForce.POST_ONLY:
+        return Refusal(Rule.NOT_A_PROBE, f"{order.time_in_force}, limit {order.limit}", "post-only, with a limit")
+    if order.reduce_only or order.bracket is not None:
+        return Refusal(Rule.NOT_A_PROBE, "reduce-only or with a bracket", "neither")
+    if order.quantity <= 0 or order.limit <= 0:
+        return Refusal(Rule.NOT_A_PROBE, f"{order.quantity:f} at {order.limit:f}", "both above 0")
+    return None
+
+
+def probe_notional(notional: Decimal, price: Decimal, times: Decimal, instrument: Instrument) -> Refusal | None:
+    """`times` the least that the venue takes as an order at this price."""
+    least = max(instrument.min_notional, instrument.min_quantity * price)
+    if notional <= times * least:
+        return None
+    return Refusal(Rule.PROBE_NOTIONAL, f"{notional:.2f} {instrument.quote}", f"{times * least:.2f}")
+
+
+def probe_price(side: Side, limit: Decimal, last: Decimal | None, distance: Decimal) -> Refusal | None:
+    """It must rest where it is not reached. Where no price is known, post-only has to do."""
+    if last is None:
+        return None
+    away = (last - limit) * side / last
+    if away >= distance:
+        return None
+    return Refusal(Rule.PROBE_PRICE, f"{away:.2%} from {last:f}", f"at least {distance:.2%}")
+
+
+def probe_count(count: int, limit: int) -> Refusal | None:
+    """`count` is of the orders of processes that are open, and the one proposed."""
+    return None if count <= limit else Refusal(Rule.PROBE_COUNT, f"{count}", f"{limit}")
 
 
 def _beyond(rule: Rule, value: Decimal, equity: Decimal, limit: Decimal) -> Refusal:

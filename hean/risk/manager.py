@@ -11,10 +11,12 @@ from typing import TypeAlias, assert_never
 from hean.errors import ConfigError
 from hean.instruments import Category, Instrument
 from hean.messages import (
+    AmendOrder,
     CancelAll,
     CancelOrder,
     CapitalAllocated,
     Discrepancy,
+    EpochBegan,
     EquityChanged,
     ErrorReported,
     FeedLive,
@@ -24,13 +26,16 @@ from hean.messages import (
     Leg,
     NodeFailed,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrdersRestated,
     PairFinished,
     PositionChanged,
+    PullKillSwitch,
     ReconcileCompleted,
     Severity,
     Signal,
@@ -57,20 +62,26 @@ from hean.risk.state import RiskState
 
 Often: TypeAlias = Signal | OrderFilled | PositionChanged | EquityChanged
 Seldom: TypeAlias = (
-    CancelOrder
+    SubmitOrder
+    | AmendOrder
+    | CancelOrder
     | OrderAccepted
+    | OrderAmended
     | OrderRejected
     | OrderOutcomeUnknown
     | OrderCanceled
     | OrderExpired
+    | OrdersRestated
     | PairFinished
     | CapitalAllocated
     | FeedStale
     | FeedLive
     | Discrepancy
     | ReconcileCompleted
+    | EpochBegan
     | StartTrading
     | StopTrading
+    | PullKillSwitch
     | KillSwitchReset
     | NodeFailed
     | ErrorReported
@@ -81,6 +92,7 @@ Said: TypeAlias = (
     SignalRefused
     | SubmitOrder
     | SubmitPair
+    | AmendOrder
     | CancelOrder
     | CancelAll
     | TradingStateChanged
@@ -91,9 +103,10 @@ Said: TypeAlias = (
 HALTED = TradingState.HALTED
 
 # Bybit v5, *Place Order*: orderLinkId has at most 36 letters, digits, dashes and underscores. Ours end in a
-# dash and a count, to which the broker adds a dash, the leg and the attempt of a pair.
+# dash and a count, to which the broker adds a dash and the attempt of a pair.
 LINK_ID = 36
-ROOM_FOR_COUNTS = 12
+ROOM_FOR_COUNTS = 9
+ROOM_FOR_EPOCH = 3
 
 
 class RiskManager:
@@ -113,10 +126,11 @@ class RiskManager:
     ) -> None:
         for name in strategies:
             link = f"{run}-{name}"
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", link) or len(link) > LINK_ID - ROOM_FOR_COUNTS:
+            room = LINK_ID - ROOM_FOR_COUNTS - ROOM_FOR_EPOCH
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", link) or len(link) > room:
                 raise ConfigError(
                     f"order ids begin with run and strategy, {link!r}: make that at most "
-                    f"{LINK_ID - ROOM_FOR_COUNTS} letters, digits, dashes or underscores"
+                    f"{room} letters, digits, dashes or underscores"
                 )
         self.config = config
         self._instruments = instruments
@@ -162,15 +176,26 @@ class RiskManager:
                 yield from self._settled(self._desk.ended(message, now), now)
             case OrderRejected():
                 yield from self._settled(self._desk.ended(message, now), now)
-                yield from self._control.error(now)
+                yield from self._control.rejected(message.client_order_id, message.reason, now)
             case OrderOutcomeUnknown(client_order_id=order_id):
                 self._desk.unknown(order_id, unknown=True)
-                yield from self._control.error(now)
+                yield from self._control.error(now, order_id)
+            case OrderAmended():
+                yield from self._settled(self._desk.amended(message, now), now)
+            case OrdersRestated():
+                self._control.restated(now)
+                for slot in self._desk.restated(message, now):
+                    yield from self._settled(slot, now)
             case PairFinished(strategy=strategy, outcome=outcome, reason=reason):
                 if outcome == "broken":
                     yield from self._control.reduce(f"pair {strategy}", f"a pair of {strategy} broke: {reason}")
                 for leg in self._desk.pair_finished(message, now):
                     yield from self._settled(leg, now)
+            case SubmitOrder():
+                yield from self._probe(message, now)
+            case AmendOrder(instrument=instrument):
+                refusal = self._approver.amendment(self._state, message, self._instruments.get(instrument))
+                yield message if refusal is None else _not_a_probe(message, refusal)
             case CancelOrder():
                 yield message
             case CapitalAllocated(strategy=strategy, share=share):
@@ -185,16 +210,20 @@ class RiskManager:
                     yield from self._control.reduce("discrepancy", f"{kind} of {subject}")
             case ReconcileCompleted():
                 yield from self._control.reconciled(message, now)
+            case EpochBegan():
+                yield from self._control.epoch(message, now)
             case StartTrading():
                 yield from self._control.start(now)
             case StopTrading(flatten=flatten):
                 yield from self._control.stop(now, flatten=flatten)
+            case PullKillSwitch():
+                yield from self._control.pull(message, now)
             case KillSwitchReset():
                 yield from self._control.reset(message, now)
             case NodeFailed():
                 yield from self._control.node_failed(message, now)
             case ErrorReported():
-                yield from self._control.error(now)
+                yield from self._control.reported(message, now)
             case Wake():
                 yield from self._control.wake(now)
             case _:
@@ -202,6 +231,16 @@ class RiskManager:
 
     def wake_at(self) -> int | None:
         return self._control.wake_at()
+
+    def _probe(self, order: SubmitOrder, now: int) -> Iterator[Said]:
+        """Let an order of a process through, if it cannot matter. A strategy has no orders of its own: it signals."""
+        refusal = self._approver.probe(self._state, order, self._instruments.get(order.instrument), now)
+        if refusal is not None:
+            yield _not_a_probe(order, refusal)
+            return
+        self._approver.count(self._state, now, orders=1)
+        self._desk.probe(order)
+        yield order
 
     # --- signals --------------------------------------------------------------------------------
 
@@ -389,6 +428,16 @@ def _refused(signal: Signal, leg: Leg | None, refusal: Refusal) -> SignalRefused
     return SignalRefused(
         strategy=signal.strategy,
         instrument=leg.instrument if leg is not None else "",
+        rule=refusal.rule,
+        measured=refusal.measured,
+        limit=refusal.limit,
+    )
+
+
+def _not_a_probe(asked: SubmitOrder | AmendOrder, refusal: Refusal) -> SignalRefused:
+    return SignalRefused(
+        strategy=asked.strategy,
+        instrument=asked.instrument,
         rule=refusal.rule,
         measured=refusal.measured,
         limit=refusal.limit,

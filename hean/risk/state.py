@@ -18,19 +18,38 @@ class Seen(Struct):
 
 
 class Flattening(Struct):
-    """Everything is being closed. `attempts` counts the times something was sent; `verifying` once the venue was asked."""
+    """Everything is being closed. `attempts` counts the times something was sent; `verifying` once the venue was asked.
+
+    It is `denied` once the venue has shown that something is left, and `denials` counts how often that was so.
+    """
 
     next_at: int | None
     backoff: int
     attempts: int = 0
     verifying: bool = False
+    denied: bool = False
+    denials: int = 0
+
+
+class Skew(Struct):
+    """Our clock and the venue's differ: since when without a pause, and when that was last reported."""
+
+    since: int
+    last: int
 
 
 class RiskState(Struct):
-    """All that changes. `reducing` holds the causes for not opening, in words: trading is active when there is none."""
+    """All that changes. `reducing` holds the causes for not opening, in words: trading is active when there is none.
+
+    `issued` counts the ids given in this `epoch`. `earlier` names the orders and pairs of earlier lives of which the broker
+    has not said whether they live on.
+    """
 
     trading: TradingState = TradingState.HALTED
     started: bool = False
+    ts_started: int = 0
+    epoch: int = 0
+    earlier: list[str] = field(default_factory=list)
     reducing: dict[str, str] = field(default_factory=dict)
     issued: int = 0
     equity: Decimal | None = None
@@ -43,6 +62,8 @@ class RiskState(Struct):
     stale: dict[str, int] = field(default_factory=dict)
     sent: list[int] = field(default_factory=list)
     ts_reconciled: int | None = None
+    ts_jumped: int | None = None
+    skew: Skew | None = None
     flattening: Flattening | None = None
     kill: KillSwitchState = field(default_factory=KillSwitchState)
     memory: MemoryState = field(default_factory=MemoryState)

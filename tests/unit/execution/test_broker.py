@@ -93,7 +93,7 @@ def test_only_what_rests_is_canceled():
     told = broker()
     hear(told, buy("1", order_id="market"), buy("1", limit="99", order_id="o"))
 
-    assert hear(told, CancelAll("")) == [[CancelOrder("a", "o", PERP)]]
+    assert hear(told, CancelAll("a")) == [[CancelOrder("a", "o", PERP)]]
     assert hear(told, CancelAll("another"), CancelOrder("a", "gone", PERP)) == [[], []]
 
 

@@ -7,6 +7,7 @@ from hean.execution.orders import AFTER, TERMINAL, Order, OrderStatus, remember
 from hean.messages import (
     Liquidity,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
@@ -18,16 +19,16 @@ from hean.messages import (
 )
 from tests.unit.execution.market import PERP, D
 
-COLUMNS = ("Submitted", "Accepted", "Filled", "Rejected", "OutcomeUnknown", "Canceled", "Expired")
+COLUMNS = ("Submitted", "Accepted", "Filled", "Rejected", "OutcomeUnknown", "Amended", "Canceled", "Expired")
 TABLE = """
-NEW        SUBMITTED  -         -         -         -         -         -
-SUBMITTED  -          OPEN      OPEN      REJECTED  UNKNOWN   CANCELED  EXPIRED
-UNKNOWN    -          OPEN      OPEN      REJECTED  UNKNOWN   CANCELED  EXPIRED
-OPEN       -          OPEN      OPEN      -         OPEN      CANCELED  EXPIRED
-FILLED     -          FILLED    -         -         -         FILLED    -
-CANCELED   -          -         CANCELED  -         -         -         -
-REJECTED   -          -         -         -         -         -         -
-EXPIRED    -          -         EXPIRED   -         -         -         -
+NEW        SUBMITTED  -         -         -         -         -         -         -
+SUBMITTED  -          OPEN      OPEN      REJECTED  UNKNOWN   OPEN      CANCELED  EXPIRED
+UNKNOWN    -          OPEN      OPEN      REJECTED  UNKNOWN   OPEN      CANCELED  EXPIRED
+OPEN       -          OPEN      OPEN      -         OPEN      OPEN      CANCELED  EXPIRED
+FILLED     -          FILLED    -         -         -         -         FILLED    -
+CANCELED   -          -         CANCELED  -         -         -         -         -
+REJECTED   -          -         -         -         -         -         -         -
+EXPIRED    -          -         EXPIRED   -         -         -         -         -
 """
 CELLS = [
     (row.split()[0], column, after)
@@ -45,6 +46,7 @@ def facts(quantity="1"):
         "Filled": fill,
         "Rejected": OrderRejected(*who, "no"),
         "OutcomeUnknown": OrderOutcomeUnknown(*who, "timeout"),
+        "Amended": OrderAmended(*who, D(2), None),
         "Canceled": OrderCanceled(*who, "by us"),
         "Expired": OrderExpired(*who, "IOC"),
     }

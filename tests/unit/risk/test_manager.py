@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hean import messages
 from hean.errors import ConfigError
 from hean.messages import (
+    AmendOrder,
     Bracket,
     CancelAll,
     CancelOrder,
@@ -49,6 +50,7 @@ def test_its_signature_can_be_read_back():
         SignalRefused,
         SubmitOrder,
         SubmitPair,
+        AmendOrder,
         CancelOrder,
         CancelAll,
         TradingStateChanged,
@@ -213,8 +215,14 @@ def test_a_stop_held_by_the_venue_leaves_nothing_reserved():
         (lambda _: Told(symbol_exposure=0.05).want(1.0), "SYMBOL_EXPOSURE"),
         (lambda told: told.want(1.01), "WEIGHT"),
         (lambda told: told.want(1.0, bracket=Bracket(float("nan"), None)), "BRACKET"),
-        (lambda told: told.say(EquityChanged(Decimal(10_000), Decimal(10_000), marks_known=False)) or told.want(1.0), "UNKNOWN_EQUITY"),
-        (lambda told: told.say(EquityChanged(Decimal(9_700), Decimal(9_700), marks_known=True)) or told.want(1.0), "DAILY_LOSS"),
+        (
+            lambda told: told.say(EquityChanged(Decimal(10_000), Decimal(10_000), marks_known=False)) or told.want(1.0),
+            "UNKNOWN_EQUITY",
+        ),
+        (
+            lambda told: told.say(EquityChanged(Decimal(9_700), Decimal(9_700), marks_known=True)) or told.want(1.0),
+            "DAILY_LOSS",
+        ),
         (lambda told: told.say(CapitalAllocated("impulse", Decimal("0.01"))) or told.want(1.0), "STRATEGY_BUDGET"),
     ],
 )
