@@ -8,6 +8,7 @@ import typer
 from actors.cli_backtest import backtest
 from actors.cli_data import data_app
 from actors.cli_exchange import exchange
+from actors.cli_sweep import sweep
 
 app = typer.Typer(
     name="hean",
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command(name="backtest")(backtest)
+app.command(name="sweep")(sweep)
 app.command(name="exchange")(exchange)
 
 

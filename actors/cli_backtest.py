@@ -3,6 +3,7 @@
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,9 +91,8 @@ def backtest(
       hean backtest -s my_strategy.py:MyStrategy --symbols SOLUSDT --capital 5000
     """
     with saying_errors(as_json=as_json):
-        from hean.settings import BacktestSettings, assign, read_toml, strategies_in, validated
+        from hean.settings import BacktestSettings, read_toml, validated
 
-        tree: dict[str, Any] = read_toml(settings_file) if settings_file is not None else {}
         options = {
             "symbols": symbols,
             "start": start,
@@ -103,25 +103,44 @@ def backtest(
             "tier": tier,
             "synthetic": synthetic or None,
         }
-        tree |= {key: value for key, value in options.items() if value is not None}
-        if strategy:
-            tree["strategies"] = [{"use": use} for use in strategy]
-        own = [one.removeprefix("strategy.") for one in assignments or () if one.startswith("strategy.")]
-        assign(tree, [one for one in assignments or () if not one.startswith("strategy.")])
-        for chosen in strategies_in(tree):
-            assign(chosen["config"], own)
-            if notional is not None:
-                chosen["sizing"] = {"kind": "fixed", "notional": notional}
+        tree = read_toml(settings_file) if settings_file is not None else {}
+        laid_out(tree, options, strategy or (), assignments or (), notional=notional)
         settings = validated(BacktestSettings, tree)
         if not no_report:
-            _must_be_writable(report if report is not None else _REPORTS / "report.html")
+            must_be_writable(report if report is not None else _REPORTS / "report.html")
         _run(settings, catalog, report=report, write=not no_report, as_json=as_json)
+
+
+def laid_out(
+    tree: dict[str, Any],
+    options: Mapping[str, object],
+    strategies: Sequence[str],
+    assignments: Sequence[str],
+    *,
+    notional: float | None = None,
+) -> None:
+    """Lay what was said on the command line over a tree of settings, which a file may have begun.
+
+    Raises:
+        ConfigError: the tree has another shape, or an assignment leads nowhere.
+    """
+    from hean.settings import assign, strategies_in
+
+    tree |= {key: value for key, value in options.items() if value is not None}
+    if strategies:
+        tree["strategies"] = [{"use": use} for use in strategies]
+    own = [one.removeprefix("strategy.") for one in assignments if one.startswith("strategy.")]
+    assign(tree, [one for one in assignments if not one.startswith("strategy.")])
+    for chosen in strategies_in(tree):
+        assign(chosen["config"], own)
+        if notional is not None:
+            chosen["sizing"] = {"kind": "fixed", "notional": notional}
 
 
 _REPORTS = Path("runs")
 
 
-def _must_be_writable(report: Path) -> None:
+def must_be_writable(report: Path) -> None:
     """Say before a run, not after it, that its report has no place.
 
     Raises:

@@ -1,0 +1,402 @@
+# ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults
+"""`hean sweep`: a strategy and what to vary in; every trial, and what it is worth, out."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from actors.cli_backtest import laid_out, must_be_writable
+from actors.console import people, progress_bar, saying_errors
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from actors.gateways.compute import Progress as SoFar
+    from hean.backtest.sweep import SweepSettings, Trial
+    from hean.store.trials import SweepDirectory
+
+_RUNS = Path("runs")
+_SHOWN = 10
+_INTERRUPTED = 130
+_LONGEST_TEMP = 16  # of a path to a socket Linux takes 107 letters, and Ray makes the rest
+
+
+def sweep(
+    settings_file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SETTINGS.toml]",
+            help="TOML file with [base] (settings of the backtest), [parameters], kind, count and seed.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="funding-harvester, basis-arbitrage, impulse, or path/to/file.py:ClassName. Repeat it to run several together.",
+        ),
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            "-p",
+            help="What to vary: strategy.trigger=2,2.5,3, risk.trade_risk=0.005:0.02:4 (four values), log:LOW:HIGH:N, "
+            "LOW:HIGH or whole:LOW:HIGH (with --random), symbols=BTCUSDT,ETHUSDT, period=2025-01-01/2025-02-01,2025-02-01/2025-03-01. Repeat it.",
+        ),
+    ] = None,
+    random: Annotated[
+        int | None, typer.Option("--random", help="Draw so many combinations, in place of the whole grid.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="What they are drawn from [default: 1].")] = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", help="Symbols, divided by commas, all in each trial [default: BTCUSDT].")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--start", help="First day or instant of trading, UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Day or instant trading ends before, UTC.")] = None,
+    capital: Annotated[str | None, typer.Option("--capital", help="USDT to begin with [default: 10000].")] = None,
+    venue: Annotated[
+        str | None, typer.Option("--venue", help="Whose market: BYBIT, BINANCE or SYNTHETIC [default: BYBIT].")
+    ] = None,
+    interval: Annotated[str | None, typer.Option("--interval", help="Length of the candles, such as 5m.")] = None,
+    tier: Annotated[str | None, typer.Option("--tier", help="What orders fill against: bars, trades or book.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting of every trial: venue.fee_tier=vip1. Repeat it.")
+    ] = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Allow made-up data; the report is stamped.")] = False,
+    catalog: Annotated[
+        Path, typer.Option("--catalog", envvar="HEAN_CATALOG", help="Directory of the market data.")
+    ] = Path("catalog"),
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Backtests at a time [default: one to a processor].")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", help="A Ray cluster to run on, host:port, in place of one of its own on this machine."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory of the results [default: runs/sweep-<its id>].")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in that directory.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Where the HTML report goes [default: report.html in that directory]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Run one backtest with many settings, and say how little the best of them proves.
+
+    Each trial is what `hean backtest` makes of the same settings, to the same result hash. What is finished is kept at
+    once: Ctrl-C loses only what is under way, and --resume goes on.
+
+    Examples:
+
+      hean sweep -s impulse --symbols BTCUSDT -p strategy.trigger=2,2.5,3 -p risk.trade_risk=0.005:0.02:4
+
+      hean sweep -s impulse -p strategy.trigger=2:4 -p strategy.hold_min=10:120 --random 200 --seed 7
+
+      hean sweep -s funding-harvester -p symbols=BTCUSDT,ETHUSDT -p strategy.enter_bp=log:0.1:3:6
+    """
+    with saying_errors(as_json=as_json):
+        from hean.backtest.sweep import specifications, sweep_id
+        from hean.store.catalog import Catalog
+        from hean.store.trials import Sweep, SweepDirectory, parameter_types
+
+        options = {
+            "symbols": symbols,
+            "start": start,
+            "end": end,
+            "capital": capital,
+            "venue_name": venue,
+            "interval": interval,
+            "tier": tier,
+            "synthetic": synthetic or None,
+        }
+        settings = _settings(
+            settings_file, options, strategy or (), assignments or (), parameters or (), random=random, seed=seed
+        )
+        tape = Catalog(catalog)
+        trials = specifications(settings, tape)
+        what = Sweep(sweep_id(settings, trials), settings.model_dump(mode="json"), len(trials))
+        directory = SweepDirectory(out if out is not None else _RUNS / f"sweep-{what.id[:12]}")
+        page = report if report is not None else directory.root / "report.html"
+        must_be_writable(page)
+        with directory.writing(what, resume=resume):
+            done = directory.done()
+            left = [trial for trial in trials if trial.id not in done]
+            people().print(
+                f"{len(trials):,} trials"
+                + (f", {len(done):,} of them done before" if done else "")
+                + f"; results in {directory.root}"
+            )
+            types = parameter_types({name: [one.parameters[name] for one in trials] for name in settings.parameters})
+            ended = _run(left, tape, directory, types, address=address, workers=workers) if left else True
+            _conclude(directory, what, settings, page, ended=ended, as_json=as_json)
+        if not ended:
+            raise typer.Exit(_INTERRUPTED)
+
+
+def _settings(
+    file: Path | None,
+    options: Mapping[str, object],
+    strategies: Sequence[str],
+    assignments: Sequence[str],
+    parameters: Sequence[str],
+    *,
+    random: int | None,
+    seed: int | None,
+) -> "SweepSettings":
+    """What is tried: as the file says, and over it the command line.
+
+    Raises:
+        ConfigError: a part of it is wrong, or nothing is varied.
+    """
+    from hean.backtest.sweep import SweepSettings, parse_parameter
+    from hean.errors import ConfigError
+    from hean.settings import read_toml, validated
+
+    tree: dict[str, Any] = read_toml(file) if file is not None else {}
+    base = tree.setdefault("base", {})
+    if not isinstance(base, dict):
+        raise ConfigError(f"base: {base!r} should be a table of the backtest's settings: [base]")
+    laid_out(base, options, strategies, assignments)
+    varied = tree.setdefault("parameters", {})
+    if not isinstance(varied, dict):
+        raise ConfigError(f"parameters: {varied!r} should be a table: [parameters]")
+    varied |= dict(parse_parameter(one) for one in parameters)
+    if not varied:
+        raise ConfigError("nothing is varied: say --param strategy.trigger=2,2.5,3, or list [parameters] in the file")
+    if random is not None:
+        tree |= {"kind": "random", "count": random}
+    if seed is not None:
+        tree["seed"] = seed
+    settings: SweepSettings = validated(SweepSettings, tree)
+    return settings.model_copy(
+        update={
+            "base": _found_anywhere(settings.base),
+            "parameters": {name: _found_anywhere(one) for name, one in settings.parameters.items()},
+        }
+    )
+
+
+def _found_anywhere(value: Any) -> Any:
+    """Strategies' files by their whole paths: a worker may have another directory."""
+    if isinstance(value, str) and ".py:" in value:
+        path, _, name = value.rpartition(":")
+        return f"{Path(path).absolute()}:{name}"
+    if isinstance(value, dict):
+        return {key: _found_anywhere(one) for key, one in value.items()}
+    return type(value)(map(_found_anywhere, value)) if isinstance(value, list | tuple) else value
+
+
+def _run(
+    trials: "Sequence[Trial]",
+    catalog: Any,
+    directory: "SweepDirectory",
+    types: Mapping[str, Any],
+    *,
+    address: str | None,
+    workers: int | None,
+) -> bool:
+    """Run what is left; says whether it came to its end."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from hean.backtest.market import load_market
+    from hean.settings import BacktestSettings, validated
+    from hean.trading_system import build_strategies
+
+    def load(trial: "Trial") -> Any:
+        run = validated(BacktestSettings, trial.tree)
+        return load_market(run, build_strategies(run), catalog)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+    with _stopped_by_signals(), Progress(*columns, **progress_bar()) as bar:
+        task = bar.add_task("starting Ray", total=len(trials), left="")
+
+        def told(so_far: "SoFar") -> None:
+            failed = f", {so_far.failed:,} refused" if so_far.failed else ""
+            bar.update(
+                task,
+                completed=so_far.done,
+                description=f"{so_far.done:,} of {so_far.total:,} trials{failed}",
+                left="" if so_far.left_s is None else f"{_length(so_far.left_s)} left",
+            )
+
+        try:
+            with _joined(address) if address is not None else _of_its_own(workers):
+                from actors.gateways.compute import run_trials
+
+                run_trials(trials, load=load, keep=lambda rows: directory.keep(rows, types), progress=told)
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM end the sweep as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _of_its_own(workers: int | None) -> Iterator[None]:
+    """A Ray of this command: on loopback, behind a token nobody else has, without the venue's keys, and gone with it."""
+    from actors.cluster import environment
+    from actors.detached import scrubbed
+
+    above = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="hean-", dir=above if len(above) <= _LONGEST_TEMP else "/tmp"))  # noqa: S108
+    inherited = dict(os.environ)
+    # Backtests may give way to whatever else this machine does: they stay as nice as Ray makes them.
+    own = {name: value for name, value in environment(folder).items() if name != "RAY_worker_niceness"}
+    os.environ.clear()
+    os.environ.update({**scrubbed(inherited), **own, "RAY_task_oom_retries": "3"})
+    try:
+        _init("local", num_cpus=workers, include_dashboard=False, _temp_dir=str(folder / "r"))
+        yield
+    finally:
+        import ray
+
+        ray.shutdown()
+        os.environ.clear()
+        os.environ.update(inherited)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """Somebody's cluster: HEAN, the same, must be installed on each of its nodes."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    _init(address)
+    try:
+        yield
+    finally:
+        import ray
+
+        ray.shutdown()
+
+
+def _init(address: str, **options: Any) -> None:
+    import logging
+
+    import ray
+
+    from hean.errors import HeanError
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as refusal:
+        said = next((line.strip() for line in str(refusal).splitlines() if line.strip()), type(refusal).__name__)
+        raise HeanError(f"Ray at {address} does not start, or does not take us in: {said}") from refusal
+
+
+def _conclude(
+    directory: "SweepDirectory", what: Any, settings: "SweepSettings", page: Path, *, ended: bool, as_json: bool
+) -> None:
+    """Say what came of it, as far as it is."""
+    from hean.backtest.sweep_report import render
+
+    rows = directory.rows()
+    if not ended:
+        kept = 0 if rows is None else rows.height
+        people().print(
+            f"interrupted: {kept:,} of {what.trials:,} trials are kept in {directory.root}; --resume goes on"
+        )
+    if rows is None:
+        if as_json:
+            typer.echo(json.dumps({"id": what.id, "directory": str(directory.root), "trials": what.trials, "done": 0}))
+        return
+    if ended:
+        results = directory.finish()
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(render(what, settings, rows), encoding="utf-8")
+    if as_json:
+        files = {"results": str(results), "report": str(page)} if ended else {"results": None, "report": None}
+        typer.echo(json.dumps({**_json(directory, what, rows), **files, "interrupted": not ended}))
+    elif ended:
+        _print(settings, what, rows)
+        people().print(f"report: {page}\nresults: {results}")
+
+
+def _best(rows: "pl.DataFrame") -> "pl.DataFrame":
+    import polars as pl
+
+    return rows.filter(pl.col("error").is_null()).sort(["net", "number"], descending=[True, False]).head(_SHOWN)
+
+
+def _json(directory: "SweepDirectory", what: Any, rows: "pl.DataFrame") -> dict[str, Any]:
+    from hean.backtest.report import plain
+    from hean.backtest.sweep_report import luck
+
+    left_out = {"daily_returns", "error"}
+    best = [
+        {name: plain(value) for name, value in row.items() if name not in left_out} for row in _best(rows).to_dicts()
+    ]
+    return {
+        "id": what.id,
+        "directory": str(directory.root),
+        "trials": what.trials,
+        "done": rows.height,
+        "refused": rows["error"].count(),
+        "caution": luck(what.trials),
+        "synthetic": bool(rows["synthetic"].any()),
+        "best": best,
+    }
+
+
+def _print(settings: "SweepSettings", what: Any, rows: "pl.DataFrame") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from hean.backtest import words
+    from hean.backtest.sweep_report import luck
+    from hean.store.trials import PARAMETER
+
+    console = Console()
+    if rows["synthetic"].any():
+        console.print(
+            Text(" SYNTHETIC DATA: made up, and says nothing about a real market ", style="bold black on yellow")
+        )
+    console.print(Text(f"{what.trials:,} trials. {luck(what.trials)}", style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for head in ("net P&L", "drawdown", "Sharpe a year", "trips"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("with", overflow="fold")
+    for row in _best(rows).to_dicts():
+        sharpe, fall = row["sharpe"], row["max_drawdown"]
+        table.add_row(
+            words.signed(row["net"]),
+            "unknown" if fall is None else f"{fall:.2%}",
+            "unknown" if sharpe is None else f"{sharpe:.2f}",
+            f"{row['trades']:,}",
+            Text(
+                ", ".join(f"{name.removeprefix('strategy.')}={row[PARAMETER + name]}" for name in settings.parameters)
+            ),
+        )
+    console.print(table)
+    failed = rows["error"].drop_nulls()
+    if failed.len():
+        console.print(Text(f"{failed.len():,} trials have no result; the first: {failed[0]}", style="yellow"))
+
+
+def _length(seconds: float) -> str:
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
