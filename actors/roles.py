@@ -1,23 +1,29 @@
 """What the actors are called in Ray's dashboard, and what the engine asks of one role alone."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from actors import views
-from actors.gateways.warm_up import History, Warmed, WarmUp
-from actors.places import WarmUpPlan
 from actors.shell import ComponentActor
 from hean.execution.orders import Restorable
 from hean.messages import Envelope, OrderRejected
 from hean.monitor import MonitorState
 
 
+if TYPE_CHECKING:  # of strategies alone: the others need neither sockets nor a compiler
+    from actors.gateways.warm_up import Warmed, WarmUp
+    from actors.places import WarmUpPlan
+
+
 class StrategyActor(ComponentActor):
     """One strategy instance: warmed up before it may speak."""
 
-    _warm_up: WarmUp | None = None
+    _warm_up: "WarmUp | None" = None
 
-    def warm(self, plan: WarmUpPlan, reach_ns: int) -> Warmed:
+    def warm(self, plan: "WarmUpPlan", reach_ns: int) -> "Warmed":
         """Tell the strategy the past, in silence. What the feed tells meanwhile waits its turn."""
+        from actors.gateways.warm_up import History, WarmUp
+
         history = History(plan.endpoint, plan.kept, bar_minutes=plan.bar_minutes)
         self._warm_up = WarmUp(history, self._life.dispatcher, self._life.host, lambda _: reach_ns, self._note)
         warmed = self._warm_up.begin(self._clock())

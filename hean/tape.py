@@ -4,9 +4,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hean.compiled import kernel
 from hean.errors import DataError
 from hean.messages import (
     Bar,
@@ -104,7 +104,7 @@ class Stream:
         return row if self.positions is None else int(self.positions[row])
 
 
-@njit(cache=True)
+@kernel
 def _bisect(places: NDArray[np.int32], position: int) -> int:
     # numpy's searchsorted would convert the whole column for a needle of another type.
     low, high = 0, places.size

@@ -13,9 +13,9 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 from msgspec import Struct
-from numba import njit
 from numpy.typing import NDArray
 
+from hean.compiled import kernel
 from hean.messages import Bar, FundingRate, Observation, PremiumIndex, Quote
 from hean.tape import Stream, Tape
 
@@ -249,7 +249,7 @@ def median_mad(window: Floats) -> tuple[float, float]:
     return float(median), float(deviation)
 
 
-@njit(cache=True)
+@kernel
 def rolling_median_mad(values: Floats, first: Ints) -> tuple[Floats, Floats]:
     """Median and median absolute deviation of `values[first[i] : i + 1]`, for every i.
 
@@ -272,7 +272,7 @@ def rolling_median_mad(values: Floats, first: Ints) -> tuple[Floats, Floats]:
     return medians, deviations
 
 
-@njit(cache=True)
+@kernel
 def rolling_quantile(values: Floats, first: Ints, share: float) -> Floats:
     """The value of `values[first[i] : i + 1]` with `share` of the others at or below it, for every i. Not interpolated."""
     quantiles = np.empty(values.size)
@@ -297,7 +297,7 @@ def window_starts(ts: Ints, span: int) -> Ints:
     return ts.searchsorted(ts - span, side="right").astype(np.int64)
 
 
-@njit(cache=True)
+@kernel
 def persistence(values: Floats) -> float:
     """The slope of each value on the one before: phi of x' = a + phi x + noise, by least squares.
 
@@ -328,7 +328,7 @@ def half_life(values: Floats, interval: int) -> float:
     return 0.0 if phi <= 0.0 else math.log(2) / -math.log(phi) * interval
 
 
-@njit(cache=True)
+@kernel
 def _longest(first: Ints) -> int:
     longest = 1
     for row in range(first.size):
@@ -336,7 +336,7 @@ def _longest(first: Ints) -> int:
     return longest + 1
 
 
-@njit(cache=True)
+@kernel
 def _place(ordered: Floats, size: int, value: float) -> int:
     low, high = 0, size
     while low < high:
@@ -348,7 +348,7 @@ def _place(ordered: Floats, size: int, value: float) -> int:
     return low
 
 
-@njit(cache=True)
+@kernel
 def _put_in(ordered: Floats, size: int, value: float) -> int:
     place = _place(ordered, size, value)
     for row in range(size, place, -1):
@@ -357,14 +357,14 @@ def _put_in(ordered: Floats, size: int, value: float) -> int:
     return size + 1
 
 
-@njit(cache=True)
+@kernel
 def _take_out(ordered: Floats, size: int, value: float) -> int:
     for row in range(_place(ordered, size, value), size - 1):
         ordered[row] = ordered[row + 1]
     return size - 1
 
 
-@njit(cache=True)
+@kernel
 def _middle(ordered: Floats, size: int) -> tuple[float, float]:
     """Median of the first `size` sorted values, and the median of how far they are from it."""
     half = size >> 1
@@ -375,7 +375,7 @@ def _middle(ordered: Floats, size: int) -> tuple[float, float]:
     return median, (_nearest(ordered, size, median, half - 1) + _nearest(ordered, size, median, half)) * 0.5
 
 
-@njit(cache=True)
+@kernel
 def _nearest(ordered: Floats, size: int, centre: float, rank: int) -> float:
     """The distance from `centre` of which `rank` others are no larger.
 

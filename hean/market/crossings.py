@@ -1,13 +1,14 @@
 """Compiled searches: the first row at which a price reaches one of our orders."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from hean.compiled import kernel
 
 Floats = NDArray[np.float64]
 
 
-@njit(cache=True)
+@kernel
 def first_beyond(low: Floats, high: Floats, below: float, above: float, start: int, stop: int) -> int:
     """The first row in [start, stop) whose low is at or below `below`, or whose high at or above `above`; else `stop`.
 
@@ -19,7 +20,7 @@ def first_beyond(low: Floats, high: Floats, below: float, above: float, start: i
     return stop
 
 
-@njit(cache=True)
+@kernel
 def first_quote_beyond(
     bid: Floats,
     ask: Floats,

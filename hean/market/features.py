@@ -11,9 +11,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hean.compiled import kernel
 from hean.tape import Floats, Ints
 from hean.units import DAY, HOUR, YEAR
 
@@ -28,7 +28,7 @@ _TO_SQUARE_UNITS = 1000
 _BAD = -(1 << 62)
 
 
-@njit(cache=True)
+@kernel
 def log_units(price: float) -> int:
     """A price's logarithm in units; a fixed impossible number where it is not a price."""
     if not price > 0.0 or price == np.inf:
@@ -36,13 +36,13 @@ def log_units(price: float) -> int:
     return round(math.log(price) / UNIT)
 
 
-@njit(cache=True)
+@kernel
 def _square(log_return: int) -> int:
     bounded = min(max(log_return, -_WIDEST), _WIDEST)
     return (bounded * bounded + _TO_SQUARE_UNITS // 2) // _TO_SQUARE_UNITS
 
 
-@njit(cache=True)
+@kernel
 def _sigma_and_z(squares: int, window: int, log_return: int, bars: int) -> tuple[float, float]:
     sigma = math.sqrt(squares * SQUARE_UNIT / window)
     if sigma == 0.0:
@@ -50,7 +50,7 @@ def _sigma_and_z(squares: int, window: int, log_return: int, bars: int) -> tuple
     return sigma, log_return * UNIT / (sigma * math.sqrt(bars))
 
 
-@njit(cache=True)
+@kernel
 def impulse_columns(ts: Ints, close: Floats, interval: int, bars: int, window: int) -> tuple[Floats, Floats]:
     """How large a move is for this market, at every bar.
 
@@ -87,7 +87,7 @@ def impulse_columns(ts: Ints, close: Floats, interval: int, bars: int, window: i
     return sigma, z
 
 
-@njit(cache=True)
+@kernel
 def impulse_now(ts: Ints, close: Floats, interval: int, bars: int, window: int) -> tuple[float, float]:
     """`impulse_columns` at the last row alone, to the bit."""
     last = ts.size - 1
@@ -110,7 +110,7 @@ def impulse_now(ts: Ints, close: Floats, interval: int, bars: int, window: int) 
     return _sigma_and_z(squares, window, newest - start, bars)
 
 
-@njit(cache=True)
+@kernel
 def volume_ratio(ts: Ints, volume: Floats, row: int, interval: int, bars: int, days: int) -> float:
     """The volume of the last bars over what is usual for as many in this hour of day, at one row.
 
@@ -127,7 +127,7 @@ def volume_ratio(ts: Ints, volume: Floats, row: int, interval: int, bars: int, d
     return _volume(ts, volume, row, interval, bars) / _usual_volume(ts, volume, row, interval, bars, days)
 
 
-@njit(cache=True)
+@kernel
 def volume_ratios(ts: Ints, volume: Floats, z: Floats, interval: int, bars: int, days: int, trigger: float) -> Floats:
     """`volume_ratio` at every row whose `z` is beyond the trigger, NaN elsewhere; shape (n,)."""
     ratios = np.full(ts.size, np.nan)
@@ -143,7 +143,7 @@ def volume_ratios(ts: Ints, volume: Floats, z: Floats, interval: int, bars: int,
     return ratios
 
 
-@njit(cache=True)
+@kernel
 def _volume(ts: Ints, volume: Floats, row: int, interval: int, bars: int) -> float:
     first = row - bars + 1
     if first < 0 or ts[row] - ts[first] != (bars - 1) * interval:
@@ -154,7 +154,7 @@ def _volume(ts: Ints, volume: Floats, row: int, interval: int, bars: int) -> flo
     return total
 
 
-@njit(cache=True)
+@kernel
 def _usual_volume(ts: Ints, volume: Floats, row: int, interval: int, bars: int, days: int) -> float:
     """The median volume of as many bars in this hour of day, over the days before: the same at every row of the hour.
 
@@ -192,7 +192,7 @@ def _usual_volume(ts: Ints, volume: Floats, row: int, interval: int, bars: int, 
     return usual if usual > 0.0 else np.nan
 
 
-@njit(cache=True)
+@kernel
 def first_impulse(
     ts: Ints,
     sigma: Floats,
@@ -218,7 +218,7 @@ def first_impulse(
     return stop
 
 
-@njit(cache=True)
+@kernel
 def gate_counts(
     ts: Ints,
     sigma: Floats,
@@ -249,14 +249,14 @@ def gate_counts(
     return counts
 
 
-@njit(cache=True)
+@kernel
 def near_stamp(ts: int, every: int, quiet: int) -> bool:
     """Whether the nearest multiple of `every` is closer than `quiet`."""
     since = ts % every
     return min(since, every - since) < quiet
 
 
-@njit(cache=True)
+@kernel
 def turmoil_rank(ts: Ints, close: Floats, interval: int, window: int) -> float:
     """The share of earlier windows, of those with no bar missing, that were less volatile than the last one.
 
@@ -296,7 +296,7 @@ def annualised(sigma: float, interval: int) -> float:
     return sigma * math.sqrt(YEAR / interval)
 
 
-@njit(cache=True)
+@kernel
 def trade_imbalance(ts: Ints, size: Floats, side: NDArray[Any], after: int) -> float:
     """(bought - sold) / (bought + sold) of the trades later than an instant, by the taker's side; NaN without one."""
     bought = 0.0
@@ -313,7 +313,7 @@ def trade_imbalance(ts: Ints, size: Floats, side: NDArray[Any], after: int) -> f
     return (bought - sold) / (bought + sold)
 
 
-@njit(cache=True)
+@kernel
 def order_flow(bid: Floats, bid_size: Floats, ask: Floats, ask_size: Floats) -> Floats:
     """Order-flow imbalance of each best bid and offer against the one before it, in base units.
 

@@ -5,9 +5,9 @@ from typing import TypeAlias
 
 import numpy as np
 from msgspec import Struct
-from numba import njit
 from numpy.typing import NDArray
 
+from hean.compiled import kernel
 from hean.errors import ContractError
 from hean.messages import Bar, MarkPrice, Observation, Quote, Trade
 from hean.tape import Stream, Tape
@@ -293,7 +293,7 @@ def _rows_before(stream: Stream, position: int) -> int:
     return row
 
 
-@njit(cache=True)
+@kernel
 def _bisect(places: Places, position: int) -> int:
     """How many places are below a position; numpy would first copy them all to wider integers."""
     first, last = 0, places.size
@@ -306,7 +306,7 @@ def _bisect(places: Places, position: int) -> int:
     return first
 
 
-@njit(cache=True)
+@kernel
 def _scan(
     places: Places,
     down: Floats,
@@ -335,7 +335,7 @@ def _scan(
     return stop
 
 
-@njit(cache=True)
+@kernel
 def _blocks(slot: NDArray[np.int16], price: Floats, low: Floats, high: Floats, slots: int) -> tuple[Floats, ...]:
     blocks = (price.size + BLOCK - 1) // BLOCK
     least = np.full((blocks, slots), np.inf)
@@ -349,7 +349,7 @@ def _blocks(slot: NDArray[np.int16], price: Floats, low: Floats, high: Floats, s
     return least, most, final
 
 
-@njit(cache=True)
+@kernel
 def _scan_joint(
     places: Places,
     slots: NDArray[np.int16],
