@@ -9,7 +9,6 @@ from hean.execution.orders import Restorable
 from hean.messages import Envelope, OrderRejected
 from hean.monitor import MonitorState
 
-
 if TYPE_CHECKING:  # of strategies alone: the others need neither sockets nor a compiler
     from actors.gateways.warm_up import Warmed, WarmUp
     from actors.places import WarmUpPlan
