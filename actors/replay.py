@@ -14,6 +14,7 @@ from actors.shell import KEEPING, BuiltFrom, Keeping
 from hean import codec
 from hean.engine_settings import EngineSettings
 from hean.errors import JournalError
+from hean.instruments import Instrument
 from hean.live_system import component, live_strategies, topology
 from hean.messages import Envelope
 from hean.recovery import Again, Retelling
@@ -55,8 +56,16 @@ def replay(path: Path, *, from_newest: bool = False) -> Replayed:
         reader.close()
 
 
-def component_of(path: Path) -> Any:
-    """The component a journal is of, in the state it had after the last entry.
+class Rebuilt(Struct, frozen=True):
+    """A component as its last life left it, what it was built for, and when it was last told something."""
+
+    component: Any
+    instruments: dict[str, Instrument]
+    ts: int
+
+
+def told_again(path: Path) -> Rebuilt:
+    """Build the component a journal is of, in the state it had after the last entry.
 
     Raises:
         JournalError: It cannot be read, or its node does not keep what it is told.
@@ -65,12 +74,13 @@ def component_of(path: Path) -> Any:
     reader = JournalReader(path)
     try:
         reader.hold()
-        snapshots = reader.snapshots()
-        newest = snapshots[-1] if snapshots else None
-        life = _Replay(reader, from_newest=True).begun(newest)
-        for _ in life.all(reader.after(newest.n if newest is not None else 0)):
-            pass
-        return life.component
+        telling = _Replay(reader, from_newest=True)
+        newest = telling.snapshots[-1] if telling.snapshots else None
+        life = telling.begun(newest)
+        ts = newest.now if newest is not None else 0
+        for again in life.all(reader.after(newest.n if newest is not None else 0)):
+            ts = again.told.now
+        return Rebuilt(life.component, telling.built(newest).instruments, ts)
     finally:
         reader.close()
 
@@ -116,9 +126,7 @@ class _Replay:
 
     def begun(self, snapshot: Snapshot | None, incarnation: int | None = None) -> Retelling:
         """A component as it was built in a life, in the state of a snapshot."""
-        if incarnation is None:
-            incarnation = min(self.lives) if snapshot is None else snapshot.incarnation
-        built = msgspec.json.decode(self.lives[incarnation].built_from, type=BuiltFrom)
+        built = self.built(snapshot, incarnation)
         settings: EngineSettings = validated(EngineSettings, built.settings, where=str(self.reader.path))
         strategies = live_strategies(settings)
         graph = topology(settings, strategies)
@@ -130,6 +138,12 @@ class _Replay:
         made = component(settings, built.instruments, built.node, built.tag, strategies)
         self._since = snapshot
         return Retelling(graph, built.node, made, snapshot)
+
+    def built(self, snapshot: Snapshot | None, incarnation: int | None = None) -> BuiltFrom:
+        """What a life was built from; where none is named, that of the snapshot, or the first."""
+        if incarnation is None:
+            incarnation = min(self.lives) if snapshot is None else snapshot.incarnation
+        return msgspec.json.decode(self.lives[incarnation].built_from, type=BuiltFrom)
 
     def _compare_said(self, again: Again, *, may_be_unwritten: bool) -> None:
         self.messages += len(again.said)

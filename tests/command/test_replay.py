@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from actors.replay import component_of, replay
+from actors.replay import replay, told_again
 from actors.shell import ComponentActor, Seat
 from hean import codec
 from hean.engine_settings import EngineSettings, SupervisionConfig, VenueMode
@@ -157,7 +157,7 @@ def test_the_component_of_a_journal_is_as_it_was_left(tmp_path, path, opened):
     left = codec.encoded(node.actor.component.state)
     node.dies()
 
-    assert codec.encoded(component_of(path).state) == left
+    assert codec.encoded(told_again(path).component.state) == left
 
 
 def test_what_keeps_no_words_cannot_be_told_again(tmp_path):
