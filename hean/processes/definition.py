@@ -40,7 +40,7 @@ class Step(Struct, frozen=True, kw_only=True):
         work: What is done, by the name the shell knows it by.
         given: What it is done with, beside what the steps it needs have found.
         needs: The steps that must be finished first; the one before it where not given.
-        timeout_s: How long one attempt may take.
+        timeout_s: How long one attempt may take, from when it is asked for: waiting for a processor counts.
         attempts: How often it may fail or run out of time in all.
         pause_s: How long to wait after a failure.
         cpus: How many processors it computes on; 0 where it waits for others most of the time.
