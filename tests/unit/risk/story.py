@@ -125,6 +125,11 @@ def two(sizing, **more):
     return {name: StrategyLimits(sizing=sizing, **more) for name in ("impulse", "other")}
 
 
+def worth(equity):
+    """The account's worth, all of it in cash."""
+    return EquityChanged(Decimal(equity), Decimal(equity), marks_known=True)
+
+
 def fall(told, equity=8_900):
     """A drawdown, and the same five seconds later."""
     return told.say(EquityChanged(Decimal(equity), Decimal(equity), marks_known=True)) + told.say(
