@@ -6,10 +6,11 @@ steps   one row an attempt at a step: its key, what it found, when it began and 
 
 import fcntl
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -32,6 +33,10 @@ _MEMO = ("due", "asking", "failures", "interruptions")
 _OPEN = "status IN ('PENDING', 'RUNNING', 'WAITING')"
 
 
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
 class RunTable:
     """The table of one factory, its one writer. A commit survives the death of the process and waits for the disk.
 
@@ -51,18 +56,11 @@ class RunTable:
         except OSError as busy:
             self._lock.close()
             raise JournalError(f"{path} is being written by another factory: stop it first") from busy
-        try:
-            with _blaming(path):
-                # One thread at a time uses it, and not always the same.
-                self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
-            self._must_be_ours()
-        except BaseException:
-            self._lock.close()
-            raise
+        with _closing_on_error(self._lock), _blaming(path):
+            # One thread at a time uses it, and not always the same.
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        with _closing_on_error(self), _blaming(path):
+            self._prepare()
 
     def keep(self, runs: Iterable[Run]) -> None:
         """Write down how runs stand: all of them or none."""
@@ -115,9 +113,12 @@ class RunTable:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def _must_be_ours(self) -> None:
-        with _blaming(self.path):
-            known = self._db.execute("PRAGMA user_version").fetchone()[0]
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
+        known = self._db.execute("PRAGMA user_version").fetchone()[0]
         if known != FORMAT:
             raise JournalError(f"{self.path} has format {known}, and not {FORMAT}: use the HEAN that wrote it")
 
@@ -156,6 +157,15 @@ def _json(value: Any) -> str:
 
 def _read(text: str) -> Any:
     return msgspec.json.decode(text)
+
+
+@contextmanager
+def _closing_on_error(opened: Closable) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise
 
 
 class _blaming:  # noqa: N801 (used as a statement)
