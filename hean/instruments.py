@@ -88,8 +88,11 @@ class Instrument(msgspec.Struct, frozen=True, dict=True):
         return (steps if x >= 0 else -steps) * self.step
 
     def whole_steps(self, held: Decimal) -> Decimal:
-        """Round what is held towards zero to a step: the part that can be traded. The rest is dust."""
-        return held - held.copy_abs() % self.step if held >= 0 else held + held.copy_abs() % self.step
+        """Round what is held towards zero to a step, in the step's own digits: the part that can be traded. The rest is dust."""
+        part = held.copy_abs()
+        part -= part % self.step
+        # The venue refuses more digits than it asked for, be they noughts.
+        return (part if held >= 0 else -part).quantize(self.step)
 
 
 def instrument_id(symbol: str, category: Category, venue: str) -> str:

@@ -69,7 +69,13 @@ class ImpulseConfig(BaseModel, frozen=True, extra="forbid"):
     volume_days: int = Field(7, ge=1, le=30, description="days before this one that say what volume is usual")
 
     imbalance: float = Field(
-        0.2, ge=0, lt=1, description="(bought - sold) / volume of the move's trades must exceed this in its direction"
+        0.2,
+        ge=-1,
+        lt=1,
+        description="(bought - sold) / volume of the move's trades must exceed this in its direction; -1 asks only for trades",
+    )
+    book_agrees: bool = Field(
+        True, description="whether the order flow at the best bid and offer must be on the move's side"
     )
     max_spread_bp: float = Field(3.0, gt=0, description="widest spread it enters at, basis points")
     depth_notional: float = Field(
@@ -268,10 +274,11 @@ class ImpulseEngine:
         stamps, bid, bid_size, ask, ask_size = quotes
         first = max(0, int(stamps.searchsorted(ts - self._tau_bars * self._interval, side="right")) - 1)
         flow = order_flow(bid[first:], bid_size[first:], ask[first:], ask_size[first:])
+        agrees = sign * flow.sum() > 0 or not self.config.book_agrees
         best_bid, best_ask = bid.item(-1), ask.item(-1)
         depth = min(best_bid * bid_size.item(-1), best_ask * ask_size.item(-1))
         return bool(
-            sign * flow.sum() > 0
+            agrees
             and _spread_bp(best_bid, best_ask) <= self.config.max_spread_bp
             and depth >= self.config.depth_notional
         )
