@@ -86,6 +86,28 @@ def test_more_fills_than_were_asked_for_are_nobodys_books():
         an_order("OPEN", filled="2.5").apply(facts()["Filled"])
 
 
+@pytest.mark.parametrize(
+    ("filled", "quantity", "status"),
+    [("1", "2", "OPEN"), ("1", "1", "FILLED"), ("1", "0.5", "FILLED"), ("1", None, "OPEN")],
+)
+def test_an_order_amended_to_what_has_filled_is_filled(filled, quantity, status):
+    order = an_order("OPEN", filled=filled)
+    order.apply(OrderAmended("o", "a", PERP, quantity and D(quantity), D(9)))
+
+    assert (order.status, order.limit) == (status, D(9))
+    assert order.quantity == D(quantity or 3)
+
+
+def test_a_fill_from_before_an_amendment_is_not_too_many():
+    order = an_order("OPEN", filled="1")
+    order.apply(OrderAmended("o", "a", PERP, D("1.5"), None))
+    order.apply(facts("1")["Filled"])
+
+    assert order.status == "FILLED"
+    with pytest.raises(ContractError, match="too many"):
+        an_order("OPEN", filled="2.5").apply(facts()["Filled"])
+
+
 def test_over_is_what_no_acknowledgement_follows():
     assert {status for status in OrderStatus if an_order(status).over} == TERMINAL
 

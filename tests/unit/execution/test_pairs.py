@@ -9,17 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hean.execution.broker import Broker, BrokerConfig
+from hean import codec
+from hean.execution.broker import Broker, BrokerConfig, BrokerState
 from hean.execution.pairs import PairConfig
 from hean.messages import (
     CancelAll,
     CancelOrder,
     Liquidity,
+    NodeStarted,
     OrderAccepted,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
+    OrderOutcomeUnknown,
     OrderRejected,
+    OrdersRestated,
     PairFinished,
     PairLeg,
     Quote,
@@ -111,6 +115,19 @@ class Story:
 
     def cancel(self):
         return self._end(OrderCanceled, "by us")
+
+    def silence(self):
+        """The venue does not answer for the order at work."""
+        order = self.last
+        return self(OrderOutcomeUnknown(order.client_order_id, order.strategy, order.instrument, "timeout"))
+
+    def restart(self, after=0.0):
+        """The broker dies, is read back from its state, and told that it has started."""
+        state = codec.encoded(self.broker.state)
+        self.broker = Broker(self.config, INSTRUMENTS)
+        self.broker.state = codec.decoded(BrokerState, state)
+        assert codec.encoded(self.broker.state) == state
+        return self(NodeStarted("broker"), after)
 
     def quote(self, bid, ask, after=0.0):
         return self(Quote(PERP, self.now + round(after * SECOND), bid, 1.0, ask, 1.0), after)
@@ -367,6 +384,158 @@ def test_child_ids_name_their_pair_and_fit_the_venue():
     assert len(story.last.client_order_id) <= 36
 
 
+# --- a venue that does not answer -----------------------------------------------------------------
+
+
+def hedging(**config):
+    """A pair whose lead has filled, and whose hedge the venue does not answer for."""
+    story = Story(**config)
+    story(pair("0.1"))
+    story.fill()
+    story.silence()
+    return story
+
+
+def test_a_hedge_without_an_answer_is_not_sent_again_and_nothing_more_is_risked():
+    story = hedging()
+    sent = len(story.sent)
+    story.quote(49_000.0, 49_000.2, after=20)
+    story.silence()
+
+    assert len(story.sent) == sent
+    assert story.broker.wake_at() == story.now - 20 * SECOND + 30 * SECOND
+
+
+@pytest.mark.parametrize("answer", ["fill", "reject", "expire"])
+def test_an_answer_in_time_lets_the_pair_go_on(answer):
+    story = hedging()
+    getattr(story, answer)()
+
+    assert story.broker.wake_at() is None or not [p for p in story.broker.state.pairs.values() if p.ts_silent]
+    if answer == "fill":
+        assert story.outcomes == ["done"]
+    else:
+        assert brief(story.last) == (SPOT, Side.BUY, D("0.100100"), False, TimeInForce.IOC)
+
+
+def test_a_hedge_nobody_knows_of_breaks_the_pair_and_counts_by_itself():
+    story = hedging()
+    hedge = story.last.client_order_id
+    story(Wake(), after=29)
+    assert story.outcomes == []
+
+    restated, finished = story(Wake(), after=1)
+
+    assert isinstance(restated, OrdersRestated)
+    assert restated.pairs == ()
+    assert restated.remaining[hedge].remaining == D("0.100100")
+    assert restated.remaining[hedge].unknown
+    assert (finished.outcome, finished.reason) == ("broken", f"nobody knows what became of {hedge}")
+    assert story.broker.wake_at() is None
+    assert isinstance(story.fill()[0], OrderFilled)  # it traded after all, and is told of
+
+
+def test_a_lead_nobody_knows_of_breaks_the_pair_too():
+    story = Story()
+    story(pair("0.1"))
+    story.silence()
+    story(Wake(), after=30)
+
+    assert story.outcomes == ["broken"]
+
+
+def test_a_pair_that_waited_to_open_does_not_begin_when_another_broke():
+    story = hedging()
+    story(pair("0.1", pair_id="p-2"))
+    story(Wake(), after=30)
+
+    assert [(said.pair_id, said.outcome) for said in story.said if isinstance(said, PairFinished)] == [
+        ("p-1", "broken"),
+        ("p-2", "unwound"),
+    ]
+    assert story.broker.state.pairs == {}
+
+
+def test_while_trading_is_not_active_what_closes_does_not_rest_for_long():
+    story = Story(hurried_s=30)
+    story(pair("0.1", **CLOSING))
+    assert story.broker.wake_at() == story.now + 3_600 * SECOND
+
+    story(TradingStateChanged(TradingState.HALTED, "DRAWDOWN"))
+    assert story.broker.wake_at() == story.now + 30 * SECOND
+    assert story(Wake(), after=30) == [CancelOrder("carry", "p-1-1", PERP)]
+    assert brief(story.cancel()[-1]) == (PERP, Side.BUY, D("0.1"), False, TimeInForce.IOC)
+
+
+# --- after a restart ------------------------------------------------------------------------------
+
+
+def test_a_cancel_that_may_be_lost_is_said_again():
+    story = Story()
+    story(pair("0.1"))
+    assert CancelOrder("carry", "p-1-1", PERP) in story(CancelAll(""))
+
+    assert story.restart()[0] == CancelOrder("carry", "p-1-1", PERP)
+    story.cancel()
+    assert story.outcomes == ["unwound"]
+
+
+def test_it_restates_pairs_as_they_were_asked_for():
+    story = Story()
+    story(pair("0.1"))
+    story(pair("0.1", pair_id="p-2", **CLOSING))
+    (restated,) = [said for said in story.restart() if isinstance(said, OrdersRestated)]
+
+    assert restated.pairs == (pair("0.1"), pair("0.1", pair_id="p-2", **CLOSING))
+    assert list(restated.remaining) == ["p-1-1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "fills", "then"),
+    [
+        (OPENING, 0, None),
+        (CLOSING, 0, (PERP, Side.BUY, D("0.1"), True, TimeInForce.POST_ONLY)),
+        (OPENING, 1, (SPOT, Side.BUY, D("0.100100"), False, TimeInForce.IOC)),
+    ],
+    ids=["an opening lead", "a closing lead", "a hedge"],
+)
+def test_an_order_that_never_left_is_rejected_and_the_pair_goes_on(asked, fills, then):
+    story = Story()
+    story(pair("0.1", **asked))
+    for _ in range(fills):
+        story.fill()
+    lost = story.last.client_order_id
+    story.restart()
+    story.reject("the venue has no such order")
+    story.quote(50_000.0, 50_000.1, after=3)  # a lead waits for the next price
+
+    if then is None:
+        assert story.outcomes == ["unwound"]
+    else:
+        assert story.last.client_order_id != lost
+        assert brief(story.last) == then
+
+
+def test_an_order_that_may_never_have_left_has_its_time_from_the_restart_on():
+    story = Story()
+    story(pair("0.1"))
+    story.fill()
+    story.restart(after=3_600)
+
+    assert story.broker.wake_at() == story.now + 30 * SECOND
+    story(Wake(), after=30)
+    assert story.outcomes == ["broken"]
+
+
+def test_a_lead_the_venue_has_rests_on_over_a_restart():
+    story = Story()
+    story(pair("0.1"))
+    story(OrderAccepted("p-1-1", "carry", PERP, "v"))
+    story.restart(after=60)
+
+    assert story.broker.wake_at() == story.now + 3_540 * SECOND
+
+
 # --- under any order of events ----------------------------------------------------------------------
 
 
@@ -462,3 +631,60 @@ def test_orders_accepted_while_a_pair_is_at_work_change_nothing():
     story(pair("0.1"))
 
     assert story(OrderAccepted("p-1-1", "carry", PERP, "v-1")) == [OrderAccepted("p-1-1", "carry", PERP, "v-1")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), opening=st.booleans(), naked=st.sampled_from(["300", "3000", "1000000"]))
+def test_neither_silence_nor_crashes_leave_more_than_max_naked_without_a_hedge(seed, opening, naked):
+    """What the venue does not answer for trades in part, or not at all; the broker dies, and what it asked for may be lost."""
+    chance = Random(seed)
+    story = Story(silence_s=10)
+    asked = pair("0.4", lead_side=Side.SELL if opening else Side.BUY, opening=opening, naked=naked)
+    story(asked)
+    near = 50_000.0
+    left = set()  # what the venue has
+    for _ in range(150):
+        roll = chance.random()
+        if story.working and roll < 0.5:
+            order, rest = story.working[story.last.client_order_id]
+            step = INSTRUMENTS[order.instrument].step
+            left.add(order.client_order_id)
+            if roll < 0.1:
+                _ = story.cancel() if order.limit is not None else story.expire("EC_NoEnoughQtyToFill")
+            elif roll < 0.2:
+                story.silence()
+            else:
+                story.fill(quantity=min(rest, max(step, rest * chance.randrange(1, 5) / 4 // step * step)))
+        elif roll < 0.6:
+            story.restart(after=chance.choice([0.0, 30.0]))
+            if story.working and story.last.client_order_id not in left and chance.random() < 0.5:
+                story.reject("the venue has no such order")
+        elif roll < 0.7 and (due := story.broker.wake_at()) is not None:
+            story.now = max(story.now, due)
+            story(Wake())
+        else:
+            near += chance.choice([-5.0, 0.0, 5.0])
+            story.quote(near, near + 0.2, after=3)
+
+    assert story.worst * 50_000 <= D(naked) + D("0.1")
+    assert len({order.client_order_id for order in story.sent}) == len(story.sent)
+    if story.outcomes:
+        assert story.broker.state.pairs == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), opening=st.booleans(), cut=st.integers(1, 60))
+def test_a_broker_that_was_read_back_in_the_midst_of_a_pair_goes_on_as_the_other_would_have(seed, opening, cut):
+    story = Story(patience_s=30)
+    story(pair("0.2", lead_side=Side.SELL if opening else Side.BUY, opening=opening, naked="3000"))
+    live(story, Random(seed), 60)
+
+    first, second = Broker(story.config, INSTRUMENTS), Broker(story.config, INSTRUMENTS)
+    said = [said for message, now in story.told[:cut] for said in first.handle(message, now)]
+    second.state = codec.decoded(BrokerState, codec.encoded(first.state))
+    said += [said for message, now in story.told[cut:] for said in second.handle(message, now)]
+
+    assert said == story.said
+    assert codec.encoded(second.state) == codec.encoded(story.broker.state)
+    assert second.wake_at() == story.broker.wake_at()
+    assert second.restorable() == story.broker.restorable()
