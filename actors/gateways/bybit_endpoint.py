@@ -1,5 +1,6 @@
 """Where a Bybit is, who we are there, and real pybit pointed at it: nothing but the address differs between venues."""
 
+import ipaddress
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,26 @@ class Endpoint:
     public: str
     private: str
     trade: str
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it may be anybody's money: all that is not known to be a practice account or a machine of ours."""
+        return not all(_is_harmless(address) for address in (self.rest, self.private, self.trade) if address)
+
+
+_PRACTICE = frozenset(
+    {"api-testnet.bybit.com", "stream-testnet.bybit.com", "api-demo.bybit.com", "stream-demo.bybit.com"}
+)
+
+
+def _is_harmless(address: str) -> bool:
+    name = urlsplit(address).hostname or ""
+    if name in _PRACTICE or name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_private
+    except ValueError:
+        return "." not in name  # a machine of a network of ours, such as one of compose
 
 
 # Bybit v5, *Integration guidance* and *Demo trading service*. Demo has the market of the main net, and no trade socket.
@@ -96,14 +117,39 @@ class Keys:
 
 
 class Session(HTTP):  # type: ignore[misc]
-    """pybit's HTTP, that does not print its keys."""
+    """pybit's HTTP, that does not print its keys. `before_each` is called once a request is signed, and may raise."""
+
+    before_each: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"Session({self.endpoint})"
 
+    def _prepare_headers(self, *arguments: Any, **more: Any) -> Any:
+        headers = super()._prepare_headers(*arguments, **more)
+        if self.before_each is not None:
+            self.before_each()
+        return headers
 
-def session(endpoint: Endpoint, keys: Keys | None, *, timeout_s: float = 5.0, recv_window_ms: int = 5_000) -> Session:
-    """Open a session that reports every return code and repeats nothing by itself. One thread may use it."""
+
+def session(
+    endpoint: Endpoint,
+    keys: Keys | None,
+    *,
+    timeout_s: float = 5.0,
+    recv_window_ms: int = 5_000,
+    with_headers: bool = False,
+    before_each: Callable[[], None] | None = None,
+) -> Session:
+    """Open a session that reports every return code and repeats nothing by itself. One thread may use it.
+
+    Args:
+        endpoint: Where.
+        keys: Who; None for what is public.
+        timeout_s: How long an answer may take.
+        recv_window_ms: How old a request may be when it arrives.
+        with_headers: Whether an answer is a tuple of it, the time it took and its headers.
+        before_each: Called when a request has its time and signature, and is about to leave; may raise.
+    """
     rights = {} if keys is None else {"api_key": keys.key, "api_secret": keys.secret, "rsa_authentication": keys.rsa}
     made = Session(
         testnet=False,
@@ -112,9 +158,11 @@ def session(endpoint: Endpoint, keys: Keys | None, *, timeout_s: float = 5.0, re
         timeout=timeout_s,
         recv_window=recv_window_ms,
         logging_level=logging.CRITICAL,
+        return_response_headers=with_headers,
         **rights,
     )
     made.endpoint = endpoint.rest
+    made.before_each = before_each
     return made
 
 

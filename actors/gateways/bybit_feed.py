@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
-from msgspec import Struct, field
-from pydantic import BaseModel, Field
+from msgspec import Struct
 
 from actors.gateways.bybit_endpoint import Endpoint, Pings, public_socket
 from actors.gateways.bybit_rest import Backoff, BybitRest, ClockOffset, UnansweredError
@@ -22,6 +21,7 @@ from actors.gateways.bybit_streams import (
     Attempts,
     Channel,
     Connected,
+    Failed,
     Heard,
     Lost,
     Pace,
@@ -29,16 +29,17 @@ from actors.gateways.bybit_streams import (
     StreamEvent,
     Trouble,
 )
+from actors.gateways.bybit_watched import LATE_NS, FeedConfig, Watched, ask_for, longest_silence, wanted
+from actors.gateways.threads import FAILED, guarded
 from hean.bybit import decode
-from hean.bybit.book_chain import BookChain, Link, unknown
+from hean.bybit.book_chain import Link, unknown
 from hean.bybit.decode import Print, Ticker, category_word
 from hean.bybit.topics import Topics, TopicStage
 from hean.bybit.wire import Push
-from hean.errors import ConfigError, DataError
-from hean.instruments import Category, split_id
+from hean.errors import DataError
+from hean.instruments import Category
 from hean.messages import (
     Bar,
-    BookLevels,
     ErrorReported,
     FeedLive,
     FeedStale,
@@ -52,37 +53,13 @@ from hean.messages import (
 )
 from hean.units import MILLISECOND, MINUTE, SECOND
 
+__all__ = ["BybitFeed", "FeedConfig", "Said", "ShownBook"]
+
 Said = Observation | FeedStale | FeedLive | ErrorReported
 
-_LENGTHS = {"1": 1, "3": 3, "5": 5, "15": 15, "30": 30, "60": 60, "120": 120, "240": 240, "360": 360, "720": 720}
 _TOPICS_A_REQUEST = 10  # Bybit v5, *Connect*: the limit of spot; contracts allow more
-_TRADES_A_PAGE = {Category.SPOT: 60, Category.LINEAR: 1_000, Category.INVERSE: 1_000}
-_KEPT_TRADES = 5_000
-_CONTRACTS_ONLY = (MarkPrice, FundingRate, PremiumIndex)
-_LATE_NS = 3 * SECOND  # what closes at an instant may be had by REST this much later
 _RETRY_NS = 5 * SECOND
-_TRIES = 3
 _PULSE_S = 0.05
-
-
-class FeedConfig(BaseModel, frozen=True, extra="forbid"):
-    """How the market is watched, and how long it may be silent."""
-
-    book_depth: int = Field(default=50, description="levels of a kept book: 50, 200 or 1000")
-    bar_minutes: int = Field(default=1, description="length of candles")
-    flush_ms: float = Field(
-        default=50, ge=0, description="between two tellings; quotes and marks in between are conflated"
-    )
-    book_silence_s: float = Field(default=5, gt=0, description="a book silent for longer is not to be trusted")
-    ticker_silence_s: float = Field(default=20, gt=0, description="the same of a mark")
-    bar_silence_s: float = Field(default=90, gt=0, description="the same of the running candle")
-    trade_audit_s: float = Field(default=15, gt=0, description="how often trades are compared with those had by REST")
-    resync_s: float = Field(default=1, gt=0, description="the least time between two subscriptions of one topic")
-    ack_s: float = Field(default=5, gt=0, description="how long an acknowledgement may take")
-    clock_s: float = Field(default=60, gt=0, description="between two measurements of the venue's clock")
-    skew_s: float = Field(default=1, gt=0, description="a clock further off than this is reported")
-    timeout_s: float = Field(default=5, gt=0, description="how long an answer may take")
-    seed: int = Field(default=0, description="of the jitter between attempts")
 
 
 class ShownBook(Struct, frozen=True):
@@ -93,40 +70,9 @@ class ShownBook(Struct, frozen=True):
     asks: tuple[tuple[float, float], ...]
 
 
-class _Watched(Struct):
-    """One instrument, and what is known of it."""
-
-    instrument: str
-    symbol: str
-    category: Category
-    kinds: frozenset[type[Observation]]
-    topics: tuple[str, ...]
-    chain: BookChain = field(default_factory=BookChain)
-    best: BookChain = field(default_factory=BookChain)
-    quote: tuple[float, float, float, float] | None = None
-    ticker: Ticker = field(default_factory=Ticker)
-    ts_ticker: int = 0
-    stale: bool = False
-    # trades: those seen, the last told, and those that wait for what came before them
-    seen: dict[str, None] = field(default_factory=dict)
-    last_print: Print | None = None
-    held: list[Print] | None = None
-    awaited: int | None = None
-    tries: int = 0
-    ts_since: int = 0
-    ts_audit: int = 0
-    # what is due by REST
-    ts_bar: int = 0
-    ts_premium: int = 0
-    ts_settled: int = 0
-    ts_struck: int = 0
-    ts_asked: dict[str, int] = field(default_factory=dict)
-    asking: set[str] = field(default_factory=set)
-
-
 class _Question(Struct, frozen=True):
     number: int
-    watched: _Watched
+    watched: Watched
     about: str
 
 
@@ -178,8 +124,8 @@ class BybitFeed:
         self._say = say
         self._node = node
         self._now = time.time_ns()
-        self._watched = {one.instrument: one for one in self._wanted(watches)}
-        self._by_topic: dict[tuple[Category, str], _Watched] = {
+        self._watched = {one.instrument: one for one in wanted(watches, self.config, self._now)}
+        self._by_topic: dict[tuple[Category, str], Watched] = {
             (one.category, topic): one for one in self._watched.values() for topic in one.topics
         }
         self._events: queue.SimpleQueue[StreamEvent | _Answer | _Clock | None] = queue.SimpleQueue()
@@ -198,8 +144,8 @@ class BybitFeed:
         }
         self._rest = BybitRest(endpoint, None, instruments={}, backoff=Backoff(), timeout_s=self.config.timeout_s)
         self._threads = [
-            threading.Thread(target=self._pump, name="feed-pump", daemon=True),
-            threading.Thread(target=self._ask, name="feed-ask", daemon=True),
+            guarded(self._pump, "feed-pump", self._failed),
+            guarded(self._ask, "feed-ask", lambda why: self._events.put(Failed("feed-ask", why))),
         ]
 
     def start(self) -> None:
@@ -223,7 +169,7 @@ class BybitFeed:
 
     @property
     def alive(self) -> bool:
-        """Whether all of its threads are at work: one that failed says so on standard error, and does not come back."""
+        """Whether all of its threads are at work: one that failed was reported, and does not come back."""
         streams = (channel.stream for channel in self._channels.values())
         return all(thread.is_alive() for thread in self._threads) and all(stream.alive for stream in streams)
 
@@ -234,67 +180,6 @@ class BybitFeed:
             if chain.book is None or chain.last is None:
                 return None
             return ShownBook(chain.last, tuple(chain.book.levels(Side.BUY)), tuple(chain.book.levels(Side.SELL)))
-
-    # --- what is wanted -------------------------------------------------------------------------
-
-    def _wanted(self, watches: Iterable[tuple[str, type[Observation]]]) -> Iterable[_Watched]:
-        kinds: dict[str, set[type[Observation]]] = {}
-        for instrument, kind in watches:
-            kinds.setdefault(instrument, set()).add(kind)
-        minutes = str(self.config.bar_minutes)
-        if minutes not in _LENGTHS:
-            raise ConfigError(f"bar_minutes is {minutes}: Bybit has {', '.join(_LENGTHS)}")
-        for instrument, of in kinds.items():
-            symbol, category, venue = split_id(instrument)
-            if venue != decode.VENUE:
-                raise ConfigError(f"{instrument} is not of Bybit")
-            topics = []
-            for kind in sorted(of, key=lambda kind: kind.__name__):
-                if category is Category.SPOT and kind in _CONTRACTS_ONLY:
-                    raise ConfigError(f"{instrument} has no {kind.__name__}: spot has neither mark nor funding")
-                topics += self._topics_of(kind, symbol, minutes)
-            now = self._now
-            yield _Watched(
-                instrument=instrument,
-                symbol=symbol,
-                category=category,
-                kinds=frozenset(of),
-                topics=tuple(dict.fromkeys(topics)),
-                ts_bar=now - now % self._bar_ns,
-                ts_premium=now - now % MINUTE,
-                ts_settled=now,
-                ts_audit=now,
-            )
-
-    def _topics_of(self, kind: type[Observation], symbol: str, minutes: str) -> list[str]:
-        named = {
-            Quote: [f"orderbook.1.{symbol}"],
-            BookLevels: [f"orderbook.{self.config.book_depth}.{symbol}"],
-            Trade: [f"publicTrade.{symbol}"],
-            Bar: [f"kline.{minutes}.{symbol}"],
-            MarkPrice: [f"tickers.{symbol}"],
-            FundingRate: [f"tickers.{symbol}"],  # for when the next is due
-            PremiumIndex: [],
-        }
-        if kind not in named:
-            raise ConfigError(f"Bybit has no stream of {kind.__name__}")
-        return named[kind]
-
-    def _limit(self, topic: str) -> int | None:
-        """The longest ordinary silence of a topic, in nanoseconds. Nobody has to trade."""
-        match topic.partition(".")[0]:
-            case "orderbook":
-                return int(self.config.book_silence_s * SECOND)
-            case "tickers":
-                return int(self.config.ticker_silence_s * SECOND)
-            case "kline":
-                return int(self.config.bar_silence_s * SECOND)
-            case _:
-                return None
-
-    @property
-    def _bar_ns(self) -> int:
-        return self.config.bar_minutes * MINUTE
 
     def _channel(self, endpoint: Endpoint, category: Category, pace: Pace, pings: Pings, attempts: Attempts) -> Channel:
         topics = [topic for of, topic in self._by_topic if of is category]
@@ -310,7 +195,7 @@ class BybitFeed:
         return Channel(
             stream,
             Topics(
-                {topic: self._limit(topic) for topic in topics},
+                {topic: longest_silence(topic, self.config) for topic in topics},
                 per_request=_TOPICS_A_REQUEST,
                 ack_ns=int(self.config.ack_s * SECOND),
                 pause_ns=int(self.config.resync_s * SECOND),
@@ -337,11 +222,17 @@ class BybitFeed:
                         self._answered(event)
                     case _Clock(offset=offset):
                         self._measured(offset)
+                    case Failed(stream=stream, reason=reason):
+                        self._report(FAILED, f"{stream}: {reason}")
                     case Connected() | Lost() | Heard():
                         self._of_stream(event)
                     case _:
                         assert_never(event)
             self._tick()
+
+    def _failed(self, reason: str) -> None:
+        """The pump's last word."""
+        self._say([ErrorReported(self._node, FAILED, reason)])
 
     def _tick(self) -> None:
         self._now = now = time.time_ns()
@@ -373,15 +264,15 @@ class BybitFeed:
                         if watched.category is category:
                             self._begin_anew(watched, connected=isinstance(event, Connected))
 
-    def _begin_anew(self, watched: _Watched, *, connected: bool) -> None:
+    def _begin_anew(self, watched: Watched, *, connected: bool) -> None:
         """The connection came or went: what was kept of it means nothing, and what was missed is fetched."""
         self._forget_book(watched)
         watched.best.forget()
         watched.quote = None
         watched.ticker = Ticker(ts_next_funding=watched.ticker.ts_next_funding)
         watched.ts_ticker = 0
-        if connected and watched.ts_since:
-            watched.held, watched.awaited, watched.tries = watched.held or [], None, 0
+        if connected:
+            watched.trades.begin_anew()
 
     def _hear(self, category: Category, channel: Channel, push: Push) -> None:
         watched = self._by_topic.get((category, push.topic))
@@ -408,7 +299,7 @@ class BybitFeed:
 
     # --- books ----------------------------------------------------------------------------------
 
-    def _hear_book(self, watched: _Watched, channel: Channel, push: Push) -> None:
+    def _hear_book(self, watched: Watched, channel: Channel, push: Push) -> None:
         update = decode.book_update(push, watched.instrument)
         match watched.chain.hear(update):
             case Link.FITS:
@@ -423,13 +314,13 @@ class BybitFeed:
                 self._tell(unknown(watched.instrument, update.levels.ts_event))
                 channel.topics.renew(push.topic)
 
-    def _forget_book(self, watched: _Watched) -> None:
+    def _forget_book(self, watched: Watched) -> None:
         if watched.chain.book is not None:
             ts = watched.chain.ts_event
             watched.chain.forget()
             self._tell(unknown(watched.instrument, ts))
 
-    def _hear_best(self, watched: _Watched, channel: Channel, push: Push) -> None:
+    def _hear_best(self, watched: Watched, channel: Channel, push: Push) -> None:
         update = decode.book_update(push, watched.instrument)
         link = watched.best.hear(update)
         if link in {Link.BROKEN, Link.WAITING}:
@@ -444,7 +335,7 @@ class BybitFeed:
             watched.quote = quote
             self._tell(Quote(watched.instrument, update.levels.ts_event, *quote))
 
-    def _hear_ticker(self, watched: _Watched, channel: Channel, push: Push) -> None:
+    def _hear_ticker(self, watched: Watched, channel: Channel, push: Push) -> None:
         if push.type == "delta" and (push.ts < watched.ts_ticker or not watched.ticker.known):
             # A delta that was overtaken would undo what the later one said.
             channel.topics.renew(push.topic)
@@ -461,58 +352,22 @@ class BybitFeed:
 
     # --- trades ---------------------------------------------------------------------------------
 
-    def _hear_trades(self, watched: _Watched, prints: list[Print]) -> None:
-        if watched.held is not None:
-            watched.held += prints
-            return
-        for one in prints:
-            self._tell_trade(watched, one)
+    def _hear_trades(self, watched: Watched, prints: list[Print]) -> None:
+        for trade in watched.trades.hear(prints):
+            self._tell(trade)
 
-    def _tell_trade(self, watched: _Watched, one: Print) -> None:
-        """Tell a trade, once."""
-        if one.trade_id in watched.seen:
-            return
-        watched.seen[one.trade_id] = None
-        if len(watched.seen) > 2 * _KEPT_TRADES:
-            watched.seen = dict.fromkeys(list(watched.seen)[_KEPT_TRADES:])
-        watched.last_print = one
-        self._tell(one.trade)
-
-    def _compare_trades(self, watched: _Watched, answer: _Answer) -> None:
-        """Tell what was missed, before what waited for it.
-
-        A trade that is newer than the last told goes in its place. An older one that was never told was lost on
-        the way; it is not told out of its order, but reported.
-        """
-        found: list[Print] | None = answer.found
-        if watched.held is not None:
-            if watched.awaited is None or answer.number < watched.awaited:
-                return  # asked for before the stream could tell what came after
-            if found is None and watched.tries < _TRIES:
-                watched.tries += 1
-                watched.awaited = self._ask_for(watched, "trades")
-                return
-            if found is None:
-                self._report("trades missed", f"{watched.instrument}: nobody said what traded while we were away")
-        held, watched.held = watched.held, None
-        unseen = [
-            one for one in found or [] if one.trade_id not in watched.seen and one.trade.ts_event >= watched.ts_since
-        ]
-        last = watched.last_print
-        after = unseen if last is None else [one for one in unseen if _place(one) >= _place(last)]
-        if len(unseen) > len(after):
-            self._report("trades lost", f"{watched.instrument}: {len(unseen) - len(after)} never came by the stream")
-            late = dict.fromkeys(one.trade_id for one in unseen if one not in after)
-            watched.seen |= late
-        whole_page = found is not None and len(found) >= _TRADES_A_PAGE[watched.category]
-        if whole_page and len(after) == len(found or []) and last is not None:
-            self._report("trades missed", f"{watched.instrument}: more traded than one answer holds")
-        for one in [*after, *(held or [])]:
-            self._tell_trade(watched, one)
+    def _compare_trades(self, watched: Watched, answer: _Answer) -> None:
+        joined = watched.trades.compare(answer.number, answer.found)
+        if joined.again:
+            watched.trades.awaited = self._ask_for(watched, "trades")
+        for kind, detail in joined.troubles:
+            self._report(kind, f"{watched.instrument}: {detail}")
+        for trade in joined.trades:
+            self._tell(trade)
 
     # --- candles, settlements, premia -----------------------------------------------------------
 
-    def _hear_bars(self, watched: _Watched, bars: list[Bar]) -> None:
+    def _hear_bars(self, watched: Watched, bars: list[Bar]) -> None:
         """Tell candles as they close. One that does not follow the last comes by REST, behind those between."""
         for bar in bars:
             if bar.ts_open > watched.ts_bar:
@@ -520,7 +375,7 @@ class BybitFeed:
             else:
                 self._bars(watched, [bar])
 
-    def _bars(self, watched: _Watched, bars: list[Bar]) -> None:
+    def _bars(self, watched: Watched, bars: list[Bar]) -> None:
         for bar in bars:
             if bar.ts_event > watched.ts_bar:
                 watched.ts_bar = bar.ts_event
@@ -528,42 +383,42 @@ class BybitFeed:
 
     # --- what is due by REST --------------------------------------------------------------------
 
-    def _watch_over(self, watched: _Watched, now: int) -> None:
+    def _watch_over(self, watched: Watched, now: int) -> None:
         channel = self._channels[watched.category]
         silent = channel.topics.silent(watched.topics, now)
         if silent != watched.stale:
             watched.stale = silent
             last = max((channel.topics.topics[topic].ts_heard for topic in watched.topics), default=0)
             self._tell(FeedStale(watched.instrument, last) if silent else FeedLive(watched.instrument))
-        if Bar in watched.kinds and now > watched.ts_bar + self._bar_ns + _LATE_NS:
+        if Bar in watched.kinds and now > watched.ts_bar + self.config.bar_ns + LATE_NS:
             self._ask_for(watched, "bars")
-        if PremiumIndex in watched.kinds and now > watched.ts_premium + MINUTE + _LATE_NS:
+        if PremiumIndex in watched.kinds and now > watched.ts_premium + MINUTE + LATE_NS:
             self._ask_for(watched, "premium")
         if FundingRate in watched.kinds and self._settlement_due(watched, now):
             self._ask_for(watched, "funding")
         if Trade in watched.kinds:
             self._join_trades(watched, channel, now)
-        if Trade in watched.kinds and now > watched.ts_audit + self.config.trade_audit_s * SECOND:
-            watched.ts_audit = now
+        if Trade in watched.kinds and now > watched.trades.ts_audit + self.config.trade_audit_s * SECOND:
+            watched.trades.ts_audit = now
             if "trades" not in watched.asking:
                 self._ask_for(watched, "trades")
 
-    def _join_trades(self, watched: _Watched, channel: Channel, now: int) -> None:
+    def _join_trades(self, watched: Watched, channel: Channel, now: int) -> None:
         """Once the stream tells all that trades from now on, ask for what traded before."""
         if channel.topics.topics[f"publicTrade.{watched.symbol}"].stage is not TopicStage.LIVE:
             return
-        if not watched.ts_since:
-            watched.ts_since = now
-        elif watched.held is not None and watched.awaited is None:
-            watched.awaited = self._ask_for(watched, "trades")
+        if not watched.trades.ts_since:
+            watched.trades.ts_since = now
+        elif watched.trades.holds and watched.trades.awaited is None:
+            watched.trades.awaited = self._ask_for(watched, "trades")
 
-    def _settlement_due(self, watched: _Watched, now: int) -> bool:
+    def _settlement_due(self, watched: Watched, now: int) -> bool:
         """The ticker has gone on to the next settlement; or a minute went by, for tickers that say nothing."""
-        if watched.ts_settled < watched.ts_struck <= now - _LATE_NS:
+        if watched.ts_settled < watched.ts_struck <= now - LATE_NS:
             return True
         return now > watched.ts_asked.get("funding", 0) + MINUTE
 
-    def _ask_for(self, watched: _Watched, about: str) -> int:
+    def _ask_for(self, watched: Watched, about: str) -> int:
         """Have something asked for, unless it just was or is still waiting for its turn; the number of the question."""
         again = about not in watched.asking and self._now - watched.ts_asked.get(about, 0) >= _RETRY_NS
         if again or about == "trades":
@@ -633,40 +488,7 @@ class BybitFeed:
                     self._events.put(_Clock(self._rest.clock_offset()))
                 continue
             try:
-                found = self._found(question.watched, question.about)
+                found = ask_for(self._rest, question.watched, question.about, self.config)
             except (UnansweredError, DataError):
                 found = None
             self._events.put(_Answer(question.number, question.watched.instrument, question.about, found))
-
-    def _found(self, watched: _Watched, about: str) -> list[Any]:
-        asked: dict[str, Any] = {"category": category_word(watched.category), "symbol": watched.symbol}
-        name, now = watched.instrument, time.time_ns()
-        closed = now - _LATE_NS  # by the venue's clock too, and not closed but a moment ago
-        match about:
-            case "trades":
-                asked["limit"] = _TRADES_A_PAGE[watched.category]
-                return list(decode.rest_prints(self._rest.public("get_public_trade_history", asked), name))
-            case "bars":
-                asked |= {
-                    "interval": str(self.config.bar_minutes),
-                    "start": watched.ts_bar // MILLISECOND,
-                    "limit": 1_000,
-                }
-                said = self._rest.public("get_kline", asked)
-                return list(decode.rest_bars(said, name, length=self._bar_ns, until=closed))
-            case "premium":
-                asked |= {"interval": "1", "start": watched.ts_premium // MILLISECOND, "limit": 1_000}
-                said = self._rest.public("get_premium_index_price_kline", asked)
-                return list(decode.premia(said, name, length=MINUTE, until=closed))
-            case _:
-                asked |= {
-                    "startTime": watched.ts_settled // MILLISECOND + 1,
-                    "endTime": now // MILLISECOND,
-                    "limit": 200,
-                }
-                return list(decode.settlements(self._rest.public("get_funding_rate_history", asked), name))
-
-
-def _place(one: Print) -> tuple[int, int]:
-    """A trade's place in time; those of one order of ours share it."""
-    return one.trade.ts_event, one.seq

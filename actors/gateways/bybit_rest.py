@@ -1,7 +1,6 @@
-"""What one thread asks of Bybit by REST: orders with their three outcomes, look-ups, and all that a snapshot is made of.
+"""What one thread asks of Bybit by REST: look-ups, and all that a snapshot is made of. Nothing here changes anything.
 
-Nothing is sent twice from here. When the venue says that too much is asked, nobody asks for a while: `Backoff` is
-shared by all threads of an account.
+When the venue says that too much is asked, nobody asks for a while: `Backoff` is shared by all threads of an account.
 """
 
 import threading
@@ -20,25 +19,14 @@ from msgspec import Struct
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 
 from actors.gateways.bybit_endpoint import Endpoint, Keys, session
+from actors.gateways.bybit_meter import Meter, reset_of
 from hean.bybit import decode
 from hean.bybit.decode import Execution, OrderWord, Position, Transaction, category_word
-from hean.bybit.encode import (
-    Action,
-    AmendOrder,
-    Arguments,
-    Outcome,
-    Verdict,
-    amend_request,
-    cancel_all_request,
-    cancel_request,
-    look_up_request,
-    order_request,
-    outcome_of,
-)
+from hean.bybit.encode import Arguments, look_up_request
 from hean.bybit.wire import Page
 from hean.errors import ConfigError, DataError, HeanError
 from hean.instruments import Category, Instrument, split_id
-from hean.messages import AccountSnapshot, CancelOrder, FundingSettled, SubmitOrder, VenueOrder
+from hean.messages import AccountSnapshot, FundingSettled, VenueOrder
 from hean.store.rules import from_bybit
 from hean.units import DAY, MILLISECOND, SECOND, utc
 
@@ -56,6 +44,10 @@ _SPAN_MS = (7 * DAY - SECOND) // MILLISECOND
 
 # pybit looks into what it takes for an object; an answer that is none makes it trip.
 _UNREADABLE = (ValueError, AttributeError, KeyError, TypeError, msgspec.MsgspecError)
+
+
+UNREADABLE_ANSWER = (DataError, *_UNREADABLE)
+"""What reading an answer may raise."""
 
 
 class UnansweredError(HeanError):
@@ -135,6 +127,7 @@ class BybitRest:
         timeout_s: How long an answer may take.
         recv_window_ms: How old a request may be when it reaches the venue.
         patience_s: How long a question may wait for a backoff to end.
+        meter: The account's rate budget; None where what is asked counts for nobody.
     """
 
     def __init__(
@@ -147,77 +140,17 @@ class BybitRest:
         timeout_s: float = 5.0,
         recv_window_ms: int = 5_000,
         patience_s: float = 3.0,
+        meter: Meter | None = None,
     ) -> None:
         self._session = session(endpoint, keys, timeout_s=timeout_s, recv_window_ms=recv_window_ms)
         self._keys = keys
         self._instruments = instruments
         self._backoff = backoff
+        self._meter = meter
         self._patience_ns = int(patience_s * SECOND)
 
     def close(self) -> None:
         self._session.client.close()
-
-    # --- orders ---------------------------------------------------------------------------------
-
-    def place(self, order: SubmitOrder) -> Outcome:
-        """Send an order, once, and say what is known of the outcome."""
-        return self._act(Action.CREATE, "place_order", order_request(order))
-
-    def amend(self, amend: AmendOrder) -> Outcome:
-        return self._act(Action.AMEND, "amend_order", amend_request(amend))
-
-    def cancel(self, cancel: CancelOrder) -> Outcome:
-        return self._act(Action.CANCEL, "cancel_order", cancel_request(cancel))
-
-    def cancel_all(self, category: Category) -> Outcome:
-        """Cancel every entry order of a category; protective stops stay."""
-        return self._act(Action.CANCEL, "cancel_all_orders", cancel_all_request(category, SETTLE))
-
-    def set_leverage(self, instrument: str, leverage: Decimal) -> Outcome:
-        """Set a contract's leverage; it being so already is success."""
-        symbol, category, _ = split_id(instrument)
-        arguments = {
-            "category": category_word(category),
-            "symbol": symbol,
-            "buyLeverage": f"{leverage:f}",
-            "sellLeverage": f"{leverage:f}",
-        }
-        return self._act(Action.SET, "set_leverage", arguments)
-
-    def one_way(self, instrument: str) -> Outcome:
-        """Keep one position of a contract, not one for each side; it being so already is success."""
-        symbol, category, _ = split_id(instrument)
-        arguments = {"category": category_word(category), "symbol": symbol, "mode": 0}
-        return self._act(Action.SET, "switch_position_mode", arguments)
-
-    def guard_disconnect(self, product: str, seconds: int) -> Outcome:
-        """Have the venue cancel all orders of a product when our private stream is gone for so long (DCP)."""
-        return self._act(Action.SET, "set_dcp", {"product": product, "timeWindow": seconds})
-
-    def _act(self, action: Action, method: str, arguments: Arguments) -> Outcome:
-        """Ask for something to be done, once.
-
-        While nobody may ask, a create is refused here, since it has not left; anything else waits its turn.
-        """
-        left, reason = self._backoff.left(method)
-        if left > (0 if action is Action.CREATE else self._patience_ns):
-            return Outcome(Verdict.REFUSED, f"not sent: {reason}", busy=True)
-        if left:
-            time.sleep(left / SECOND)
-        try:
-            answer = self._call(method, arguments)
-            placed = decode.answer(answer)
-        except InvalidRequestError as refusal:
-            self._note_refusal(method, refusal)
-            return outcome_of(refusal.status_code, self._hide(str(refusal.message)), action)
-        except FailedRequestError as failure:
-            self._note_failure(failure)
-            return Outcome(Verdict.UNKNOWN, f"HTTP {failure.status_code}")
-        except requests.RequestException as silence:
-            return Outcome(Verdict.UNKNOWN, type(silence).__name__)
-        except (DataError, *_UNREADABLE) as unreadable:
-            return Outcome(Verdict.UNKNOWN, f"the answer cannot be read: {type(unreadable).__name__}")
-        return outcome_of(placed.ret_code, placed.ret_msg, action, placed.result)
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -363,11 +296,14 @@ class BybitRest:
         )
         return AccountReport(snapshot, orders, tuple(positions), executions, tuple(transactions), tuple(failures))
 
-    def must_not_withdraw(self) -> None:
-        """Refuse a key that can take money out, or cannot trade.
+    def must_not_withdraw(self, *, trades: bool = True) -> None:
+        """Refuse a key that can take money out, or lacks a right that is needed.
+
+        Args:
+            trades: Whether it has to trade; else it may also be one that only reads.
 
         Raises:
-            ConfigError: It can, or cannot.
+            ConfigError: It can, or lacks one: which, and what to do.
             UnansweredError: The venue did not say what it can do: then it may be anything.
         """
         result = self._ask("get_api_key_information", {})
@@ -375,8 +311,19 @@ class BybitRest:
             use = decode.key_use(result)
         if use.withdraws:
             raise ConfigError("the API key may withdraw: make one that can trade and nothing else")
+        if not trades:
+            return
         if use.only_reads:
             raise ConfigError("the API key can only read: make one that can trade")
+        lacking = [
+            name
+            for name, has in (("contracts (Orders and Positions)", use.trades_contracts), ("spot", use.trades_spot))
+            if not has
+        ]
+        if lacking:
+            raise ConfigError(
+                f"the API key lacks the right to trade {' and '.join(lacking)}: give it that right at Bybit"
+            )
 
     def rules(self, category: Category, symbols: frozenset[str]) -> dict[str, Instrument]:
         """The rules of some instruments, by id.
@@ -445,13 +392,17 @@ class BybitRest:
             raise UnansweredError(f"{method} not asked: {reason}")
         if left:
             time.sleep(left / SECOND)
+        if self._meter is not None and not self._meter.wait_for_turn(
+            method, arguments, self._patience_ns / SECOND, changes=False
+        ):
+            raise UnansweredError(f"{method} not asked: too much was asked before it")
         try:
             said = decode.answer(self._call(method, arguments))
         except InvalidRequestError as refusal:
-            self._note_refusal(method, refusal)
+            note_refusal(self._backoff, method, refusal)
             raise UnansweredError(f"{method}: {refusal.status_code} {self._hide(str(refusal.message))}"[:300]) from None
         except FailedRequestError as failure:
-            self._note_failure(failure)
+            note_failure(self._backoff, failure)
             raise UnansweredError(f"{method}: HTTP {failure.status_code}") from None
         except requests.RequestException as silence:
             raise UnansweredError(f"{method}: {type(silence).__name__}") from None
@@ -463,26 +414,6 @@ class BybitRest:
 
     def _call(self, method: str, arguments: Arguments) -> Any:
         return getattr(self._session, method)(**arguments)
-
-    def _note_refusal(self, method: str, refusal: InvalidRequestError) -> None:
-        now = time.time_ns()
-        match refusal.status_code:
-            case 10006:
-                self._backoff.hold(method, _reset(refusal.resp_headers, now), "10006 rate limit")
-            case 10018 | 10429:
-                self._backoff.hold("", now + _CROWDED_NS, f"{refusal.status_code} too many requests")
-            case _:
-                pass
-
-    def _note_failure(self, failure: FailedRequestError) -> None:
-        now = time.time_ns()
-        match failure.status_code:
-            case 403:
-                self._backoff.hold("", now + BAN_NS, "HTTP 403, this address asked too often")
-            case 429:
-                self._backoff.hold("", now + _CROWDED_NS, "HTTP 429 too many requests")
-            case _:
-                pass
 
     def _hide(self, text: str) -> str:
         return text if self._keys is None else self._keys.hide(text)
@@ -497,11 +428,28 @@ def _reading() -> Iterator[None]:
         raise UnansweredError(str(damage)) from None
 
 
-def _reset(headers: Any, now: int) -> int:
-    """When a rate limit is over, by its header; within a second where the header makes no sense."""
-    text = str((headers or {}).get("X-Bapi-Limit-Reset-Timestamp", ""))
-    at = int(text) * MILLISECOND if text.isascii() and text.isdigit() else 0
-    return min(max(at, now + SECOND // 20), now + SECOND) if at else now + SECOND
+def note_refusal(backoff: Backoff, method: str, refusal: InvalidRequestError) -> None:
+    """Hold back what the venue says is asked too often."""
+    now = time.time_ns()
+    match refusal.status_code:
+        case 10006:
+            backoff.hold(method, reset_of(refusal.resp_headers, now), "10006 rate limit")
+        case 10018 | 10429:
+            backoff.hold("", now + _CROWDED_NS, f"{refusal.status_code} too many requests")
+        case _:
+            pass
+
+
+def note_failure(backoff: Backoff, failure: FailedRequestError) -> None:
+    """The same of an answer that is an HTTP status."""
+    now = time.time_ns()
+    match failure.status_code:
+        case 403:
+            backoff.hold("", now + BAN_NS, "HTTP 403, this address asked too often")
+        case 429:
+            backoff.hold("", now + _CROWDED_NS, "HTTP 429 too many requests")
+        case _:
+            pass
 
 
 def _spans(since: int, until: int) -> list[tuple[int, int]]:

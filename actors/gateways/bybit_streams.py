@@ -18,6 +18,7 @@ from typing import Any
 import websocket
 
 from actors.gateways.bybit_endpoint import Hear, Wires
+from actors.gateways.threads import FAILED, guarded
 from hean.bybit import decode
 from hean.bybit.topics import Topics
 from hean.bybit.wire import Ack, Push, read
@@ -93,7 +94,15 @@ class Heard:
     payload: Any
 
 
-StreamEvent = Connected | Lost | Heard
+@dataclass(frozen=True)
+class Failed:
+    """The supervisor of a stream has failed: it does not come back."""
+
+    stream: str
+    reason: str
+
+
+StreamEvent = Connected | Lost | Heard | Failed
 
 _STOP = object()
 _PULSE_S = 0.05
@@ -142,7 +151,7 @@ class Stream:
         self._control: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._closing: list[threading.Thread] = []
-        self._thread = threading.Thread(target=self._supervise, name=f"stream-{name}", daemon=True)
+        self._thread = guarded(self._supervise, f"stream-{name}", lambda why: self._tell(Failed(self.name, why)))
         # An address that takes a connection and says nothing must not hold the supervisor for ever.
         websocket.setdefaulttimeout(10)
 
@@ -284,6 +293,8 @@ class Channel:
                 self._send(self.topics.open(now))
             case Lost():
                 self.topics.lost()
+            case Failed():
+                return Trouble(FAILED, f"stream {event.stream}: {event.reason}")
             case Heard(generation=generation) if generation == self.generation:
                 return self._hear(event, now)
             case Heard(payload=payload) if event.generation > self.generation:

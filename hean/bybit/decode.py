@@ -234,6 +234,7 @@ class OrderWord(Struct, frozen=True):
     reason: str
     exit: str
     ts_updated: int
+    limit: Decimal | None = None
 
 
 _OPEN = frozenset({"New", "PartiallyFilled", "Untriggered", "Triggered"})
@@ -287,6 +288,7 @@ def _order(row: OrderRow, category: str | None) -> Iterator[OrderWord]:
         reason=reason,
         exit=_exit(row.stop_order_type, row.create_type),
         ts_updated=row.updated_time * MILLISECOND,
+        limit=_maybe(row.price),
     )
 
 
@@ -335,8 +337,16 @@ class Execution(Struct, frozen=True):
 
     @property
     def trade_id(self) -> str:
-        """What makes it unique: `exec_id` is the match's, and two orders of one account may have met each other."""
-        return f"{self.exec_id}-maker" if self.liquidity is Liquidity.MAKER else self.exec_id
+        """What makes it unique: `exec_id` is the match's, and two orders of one account may have met each other.
+
+        A line of the transaction log names both, so that a ledger of fills can be laid beside it: `Transaction.ledger_id`.
+        """
+        return fill_id(self.exec_id, self.order_id)
+
+
+def fill_id(exec_id: str, order_id: str) -> str:
+    """The name of one order's part in a match."""
+    return f"{exec_id}:{order_id}"
 
 
 _FILLS = frozenset({"Trade", "AdlTrade", "BustTrade", "Settle", "Delivery", "BlockTrade", "MovePosition"})
@@ -498,6 +508,16 @@ class Transaction(Struct, frozen=True):
     link_id: str
     ts_event: int
 
+    @property
+    def ledger_id(self) -> str:
+        """What the same thing is called in a ledger: the id of a fill, a settlement or a charge, else of the line itself.
+
+        A fill on spot has two lines, one for each coin.
+        """
+        if not self.trade_id:
+            return self.row_id
+        return self.trade_id if self.kind == "SETTLEMENT" else fill_id(self.trade_id, self.order_id)
+
 
 def transactions(rows: object) -> list[Transaction]:
     """Read the list of `account/transaction-log`.
@@ -542,7 +562,9 @@ def interest(line: Transaction) -> InterestCharged | None:
     """The interest a line of the transaction log charges, if it does."""
     if line.kind != "INTEREST":
         return None
-    return InterestCharged(line.currency, (line.size or Decimal(0)).copy_abs(), -line.change, line.ts_event)
+    return InterestCharged(
+        line.row_id, line.currency, (line.size or Decimal(0)).copy_abs(), -line.change, line.ts_event
+    )
 
 
 def page(result: Mapping[str, Any], what: str) -> Page:
@@ -554,13 +576,22 @@ class KeyUse(Struct, frozen=True):
 
     withdraws: bool
     only_reads: bool
+    trades_contracts: bool
+    trades_spot: bool
 
 
 def key_use(result: Mapping[str, Any]) -> KeyUse:
     """Read an answer of `user/query-api`. Moving money between accounts of one owner is not withdrawing it."""
     rights = read(KeyRights, dict(result), "user/query-api")
     named = [right for of_kind in rights.permissions.values() for right in of_kind]
-    return KeyUse(withdraws=any("withdraw" in right.lower() for right in named), only_reads=rights.read_only == 1)
+    # Unified accounts name the right to contracts twice (Bybit v5, *Get API Key Information*); either is enough.
+    contracts = "Order" in rights.permissions.get("ContractTrade", ()) or "DerivativesTrade" in named
+    return KeyUse(
+        withdraws=any("withdraw" in right.lower() for right in named),
+        only_reads=rights.read_only == 1,
+        trades_contracts=contracts,
+        trades_spot="SpotTrade" in named,
+    )
 
 
 # --- small things -------------------------------------------------------------------------------

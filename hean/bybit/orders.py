@@ -17,10 +17,13 @@ from typing import Any
 from msgspec import Struct
 
 from hean.bybit.decode import BRACKET, Execution, OrderStage, OrderWord
-from hean.bybit.encode import Action, AmendOrder, Outcome, Verdict
+from hean.bybit.encode import Action, Outcome, Verdict
 from hean.messages import (
+    AmendOrder,
+    CancelOrder,
     ErrorReported,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
@@ -33,7 +36,14 @@ from hean.units import SECOND
 ZERO = Decimal(0)
 
 VenueSays = (
-    OrderAccepted | OrderRejected | OrderOutcomeUnknown | OrderFilled | OrderCanceled | OrderExpired | ErrorReported
+    OrderAccepted
+    | OrderRejected
+    | OrderOutcomeUnknown
+    | OrderFilled
+    | OrderAmended
+    | OrderCanceled
+    | OrderExpired
+    | ErrorReported
 )
 
 _KEPT_ORDERS = 10_000
@@ -61,6 +71,7 @@ class Tracked(Struct):
     `expected` is what the venue says has filled of it, `filled` what has been told as fills; `wanted` is the most it may
     fill, amendments included. `ending` is its end, heard of before all of its fills were. While `unsure` its state is
     asked for; `again` asks for its cancel once more. While it is `leaving` it may still wait for its turn to be sent.
+    `amend` is an amendment of which nobody knows whether it arrived, sent at `ts_amend`.
     """
 
     order: SubmitOrder
@@ -79,6 +90,8 @@ class Tracked(Struct):
     vanished: bool = False
     asked: int = 0
     ts_ask: int = 0
+    amend: AmendOrder | None = None
+    ts_amend: int = 0
 
     @property
     def lacks_fills(self) -> bool:
@@ -181,10 +194,39 @@ class OrderTracker:
     def amended(self, amend: AmendOrder, outcome: Outcome, now: int) -> Iterator[VenueSays]:
         """Take in what came of amending an order."""
         tracked = self.orders.get(amend.client_order_id)
-        if outcome.verdict is Verdict.REFUSED:
+        if tracked is not None and tracked.over:
+            return
+        if outcome.verdict is Verdict.ACCEPTED:
+            yield _amended(amend)
+        elif outcome.verdict is Verdict.REFUSED:
             yield self._error("amend refused", f"{amend.client_order_id}: {outcome.reason}")
-        elif outcome.verdict is Verdict.UNKNOWN:
+        else:
+            if tracked is not None:
+                tracked.amend, tracked.ts_amend = amend, now
             yield from self._unsure(amend.client_order_id, amend.instrument, tracked, Action.AMEND, outcome, now)
+
+    def moot(self, client_order_id: str) -> Iterator[VenueSays]:
+        """The order had not left when its cancel came: neither will."""
+        tracked = self.orders.get(client_order_id)
+        if tracked is not None and not tracked.over:
+            self._finish(tracked)
+            yield OrderCanceled(*tracked.name, "never sent: its cancel came first")
+
+    def unsent(self, client_order_id: str, reason: str) -> Iterator[VenueSays]:
+        """The order will not be sent."""
+        tracked = self.orders.get(client_order_id)
+        if tracked is not None and not tracked.over:
+            self._finish(tracked)
+            yield OrderExpired(*tracked.name, reason)
+
+    def uncancelled(self, cancel: CancelOrder, reason: str, now: int) -> Iterator[VenueSays]:
+        """A cancel will not be sent. Where nothing rests there is nothing to cancel; else the order itself is asked for."""
+        tracked = self.orders.get(cancel.client_order_id)
+        if tracked is None:
+            yield OrderCanceled(cancel.client_order_id, cancel.strategy, cancel.instrument, reason)
+        elif not tracked.over:
+            tracked.canceling = False
+            self._wonder(tracked, now)
 
     def canceled(self, client_order_id: str, instrument: str, outcome: Outcome, now: int) -> Iterator[VenueSays]:
         """Take in what came of a cancel. That it has happened is told by the stream; if not, it is asked for."""
@@ -234,9 +276,20 @@ class OrderTracker:
             tracked.ending, tracked.unsure = word, False
         elif tracked.canceling and tracked.unsure:
             tracked.again = True
-        else:
+        elif tracked.amend is None:
             tracked.unsure = False
+        else:
+            yield from self._compare_amend(tracked, tracked.amend, word, now)
         yield from self._perhaps_over(tracked)
+
+    def _compare_amend(self, tracked: Tracked, amend: AmendOrder, word: OrderWord, now: int) -> Iterator[VenueSays]:
+        """See by an order whether its amendment has arrived; that it has not is certain once it no longer can."""
+        if amend.quantity in {None, word.quantity} and amend.limit in {None, word.limit}:
+            tracked.amend, tracked.unsure = None, False
+            yield _amended(amend)
+        elif now >= tracked.ts_amend + self._absent_after:
+            tracked.amend, tracked.unsure = None, False
+            yield self._error("amend lost", f"{amend.client_order_id}: it stands as it was")
 
     def executed(self, fill: Execution) -> Iterator[VenueSays]:
         """Take in an execution, from the stream or from an answer. Only the first word of it counts."""
@@ -409,6 +462,10 @@ class OrderTracker:
 
     def _error(self, kind: str, detail: str) -> ErrorReported:
         return ErrorReported(self._node, kind, detail)
+
+
+def _amended(amend: AmendOrder) -> OrderAmended:
+    return OrderAmended(amend.client_order_id, amend.strategy, amend.instrument, amend.quantity, amend.limit)
 
 
 def _which(fill: Execution, of: Tracked | None) -> str:

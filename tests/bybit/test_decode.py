@@ -291,7 +291,9 @@ def test_a_line_of_the_log_that_does_not_add_up_is_refused():
 
 def test_interest_is_what_was_paid():
     (line,) = decode.transactions([LINE | {"type": "INTEREST", "change": "-0.132", "size": "-1000"}])
-    assert decode.interest(line) == InterestCharged("USDT", Decimal(1000), Decimal("0.132"), 1_700_000_000_002 * MS)
+    assert decode.interest(line) == InterestCharged(
+        line.row_id, "USDT", Decimal(1000), Decimal("0.132"), 1_700_000_000_002 * MS
+    )
 
 
 def test_a_key_that_withdraws_is_told_from_one_that_moves_money_between_own_accounts():

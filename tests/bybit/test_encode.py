@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from hean.bybit.encode import (
     Action,
-    AmendOrder,
     Meaning,
     Verdict,
     amend_request,
@@ -20,7 +19,7 @@ from hean.bybit.encode import (
 )
 from hean.errors import ContractError
 from hean.instruments import Category
-from hean.messages import CancelOrder, OrderBracket, Side, SubmitOrder, TimeInForce
+from hean.messages import AmendOrder, CancelOrder, OrderBracket, Side, SubmitOrder, TimeInForce
 
 PERP, SPOT = "BTCUSDT-LINEAR.BYBIT", "BTCUSDT-SPOT.BYBIT"
 
@@ -99,10 +98,10 @@ def test_what_cannot_be_an_order_never_leaves(wrong):
 
 def test_amendments_cancels_and_the_cancel_of_all():
     which = {"category": "linear", "symbol": "BTCUSDT", "orderLinkId": "x-1"}
-    assert amend_request(AmendOrder("x-1", PERP, quantity=Decimal("0.02"))) == which | {"qty": "0.02"}
-    assert amend_request(AmendOrder("x-1", PERP, limit=Decimal(5))) == which | {"price": "5"}
+    assert amend_request(AmendOrder("drill", "x-1", PERP, Decimal("0.02"), None)) == which | {"qty": "0.02"}
+    assert amend_request(AmendOrder("drill", "x-1", PERP, None, Decimal(5))) == which | {"price": "5"}
     with pytest.raises(ContractError, match="nothing"):
-        amend_request(AmendOrder("x-1", PERP))
+        amend_request(AmendOrder("drill", "x-1", PERP, None, None))
     assert cancel_request(CancelOrder("s", "x-1", PERP)) == which
     # Protective stops are of another filter, and stay.
     assert cancel_all_request(Category.LINEAR) == {"category": "linear", "orderFilter": "Order", "settleCoin": "USDT"}

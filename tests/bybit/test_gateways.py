@@ -14,20 +14,24 @@ from actors.gateways.bybit_endpoint import Keys, RedirectedSocket, loopback
 from actors.gateways.bybit_feed import BybitFeed, _Answer
 from actors.gateways.bybit_rest import AccountReport, _spans
 from actors.gateways.bybit_streams import Attempts, Connected, Heard, Lost, Pace, Stream
-from actors.gateways.bybit_venue import BybitVenue, ReconcileDue, _Reported
-from hean.bybit.encode import AmendOrder, Verdict
+from actors.gateways.bybit_venue import BybitVenue
+from actors.gateways.bybit_watched import ask_for
+from actors.gateways.bybit_words import Reported
+from hean.bybit.encode import Verdict
 from hean.bybit.wire import Push
 from hean.instruments import Category
 from hean.messages import (
     AccountSnapshot,
+    AmendOrder,
     Bar,
-    CancelOrder,
     FeedLive,
     FeedStale,
     FundingRate,
     FundingSettled,
+    OrderAmended,
     OrderOutcomeUnknown,
     PremiumIndex,
+    ReconcileDue,
     Side,
     SubmitOrder,
     TimeInForce,
@@ -45,8 +49,8 @@ def feed(*kinds):
 
 
 def venue(**more):
-    made = BybitVenue(NOWHERE, Keys("k", "s"), {}, print, since=0, **more)
-    made._private.generation = 1
+    made = BybitVenue(NOWHERE, Keys("k", "s"), {}, print, since=0, **more)._account
+    made.private.generation = 1
     return made
 
 
@@ -107,14 +111,14 @@ def test_a_candle_that_closed_but_a_moment_ago_is_not_yet_had_by_rest(about):
     now = time.time_ns()
     opened = [(now - MINUTE - ago * SECOND) // MILLISECOND for ago in (1, 61)]
     rows = [[str(ms), *["1"] * (6 if about == "bars" else 4)] for ms in opened]
-    watching._rest = SimpleNamespace(public=lambda *_: {"list": rows})
-    assert len(watching._found(watching._watched[PERP], about)) == 1
+    rest = SimpleNamespace(public=lambda *_: {"list": rows})
+    assert len(ask_for(rest, watching._watched[PERP], about, watching.config)) == 1
 
 
 def test_questions_do_not_pile_up_while_nobody_answers():
     watching, _ = feed(Bar, PremiumIndex, FundingRate, Trade)
     watched = watching._watched[PERP]
-    watched.ts_since = watching._now
+    watched.trades.ts_since = watching._now
     for seconds in range(0, 3_600, 5):
         watching._now += seconds * SECOND
         watching._watch_over(watched, watching._now)
@@ -185,7 +189,7 @@ def test_a_private_message_that_cannot_be_read_at_all_makes_us_ask():
     trading = venue()
     trading._of_stream(Heard("private", 1, 5, {"topic": "execution", "creationTime": -1, "data": []}))
     assert any(isinstance(one, ReconcileDue) for one in trading._out)
-    assert trading._reports.qsize() == 1
+    assert trading.asking.wanted == [None]
 
 
 def test_a_settlement_told_in_an_earlier_life_is_not_told_again():
@@ -198,28 +202,29 @@ def test_a_settlement_told_in_an_earlier_life_is_not_told_again():
 def test_a_question_is_put_once_until_it_is_answered():
     trading = venue()
     trading._command(order())
-    trading._tracker.doubt_all(trading._now)
+    trading.tracker.doubt_all(trading._now)
     for _ in range(100):
         trading._now += 30 * SECOND
         trading._ticked = 0
         trading._tick()
-    questions = [trading._questions.get_nowait() for _ in range(trading._questions.qsize())]
-    assert len([one for one in questions if one != "clock"]) == 1
-    assert trading._tracker.orders["ours-1"].asked == 1  # waiting is not having been told
+    waiting = trading.asking.questions
+    questions = [waiting.get_nowait() for _ in range(waiting.qsize())]
+    assert len(questions) == 2  # one of the order, one of the clock
+    assert trading.tracker.orders["ours-1"].asked == 1  # waiting is not having been told
 
 
 def test_what_cannot_be_asked_for_is_asked_for_later_and_later():
     trading = venue()
-    nothing = AccountSnapshot(0, 5, False, (), {}, {})
+    nothing = AccountSnapshot(0, 5, False, (), {}, {}, {}, {}, ())
     asked = []
-    trading._catch_up()
+    trading._ask_for_everything()
     for seconds in range(300):
         trading._now, trading._ticked = trading._now + SECOND, 0
         trading._tick()
-        if trading._reports.qsize():
-            trading._reports.get_nowait()
+        if trading.asking.wanted:
+            trading.asking._next()
             asked.append(seconds)
-            trading._reported(_Reported(None, AccountReport(nothing, (), (), (), (), ("executions: unreadable",))))
+            trading._reported(Reported((None,), AccountReport(nothing, (), (), (), (), ("executions: unreadable",))))
     pauses = [later - earlier for earlier, later in pairwise(asked)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (1, 30)
@@ -244,18 +249,25 @@ class Wire:
 
 def on_wire(wire):
     trading = venue()
-    trading._trade = SimpleNamespace(socket=wire, generation=1)
+    trading.sender.trade = SimpleNamespace(socket=wire, generation=1)
     return trading
+
+
+def happened(trading):
+    """Take in all that the threads have told; what is said of it."""
+    while not trading._events.empty():
+        trading._take(trading._events.get_nowait())
+    return trading._out
 
 
 def test_each_of_two_amendments_on_their_way_has_its_own_outcome():
     wire = Wire()
     trading = on_wire(wire)
     for quantity in (2, 3):
-        trading._by_socket(AmendOrder("ours-1", PERP, quantity=Decimal(quantity)))
+        trading.sender.by_socket(AmendOrder("drill", "ours-1", PERP, Decimal(quantity), None))
     wire.waiting[0]({"retCode": 0, "data": {}})
-    trading._give_up(lambda _: True, "no answer in time")
-    assert [type(one) for one in trading._out] == [OrderOutcomeUnknown]
+    trading.sender._give_up(lambda _: True, "no answer in time")
+    assert [type(one) for one in happened(trading)] == [OrderAmended, OrderOutcomeUnknown]
 
 
 GONE = [websocket.WebSocketConnectionClosedException("closed"), OSError(), AttributeError("'NoneType' has no 'send'")]
@@ -264,7 +276,7 @@ GONE = [websocket.WebSocketConnectionClosedException("closed"), OSError(), Attri
 @pytest.mark.parametrize("failure", GONE, ids=lambda failure: type(failure).__name__)
 def test_a_socket_that_goes_while_an_order_is_sent_leaves_its_outcome_unknown(failure):
     trading = on_wire(Wire(failure))
-    assert trading._by_socket(order())
+    assert trading.sender.by_socket(order())
     assert trading._events.get_nowait().outcome.verdict is Verdict.UNKNOWN
 
 
@@ -288,16 +300,7 @@ def test_a_socket_that_goes_while_a_topic_is_asked_for_is_replaced(failure):
 def test_a_gateway_whose_stream_has_failed_is_not_alive():
     assert not feed(Trade)[0].alive
     trading = venue()
-    trading._threads = []
     assert not trading.alive
-
-
-def test_a_cancel_is_sent_after_what_it_cancels():
-    trading = venue()
-    for message in (order(), CancelOrder("carry", "ours-1", PERP)):
-        trading._command(message)
-    (lane,) = [lane for lane in trading._lanes if lane.qsize()]
-    assert [type(lane.get_nowait()) for _ in range(2)] == [SubmitOrder, CancelOrder]
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hean.bybit.decode import Execution, OrderStage, OrderWord
-from hean.bybit.encode import AmendOrder, Outcome, Verdict
+from hean.bybit.encode import Outcome, Verdict
 from hean.bybit.orders import Ask, OrderTracker, Restored
 from hean.execution.orders import TERMINAL, Order, OrderStatus
 from hean.messages import (
+    AmendOrder,
     ErrorReported,
     Liquidity,
     OrderAccepted,
+    OrderAmended,
     OrderBracket,
     OrderCanceled,
     OrderExpired,
@@ -270,7 +272,7 @@ def test_a_fill_after_the_end_is_still_a_fill():
 
 
 def test_an_execution_counts_once_and_never_again_after_a_restart():
-    kept = sent(heard=["e-0"])
+    kept = sent(heard=[fill("e-0").trade_id])
     assert list(kept.executed(fill("e-0"))) == []
     assert kinds(kept.executed(fill("e-1"))) == [OrderAccepted, OrderFilled]
     assert list(kept.executed(fill("e-1"))) == []
@@ -356,21 +358,48 @@ def test_a_refused_cancel_is_reported():
 
 
 def test_an_amendment_has_three_outcomes_too():
-    amend = AmendOrder("ours-1", PERP, quantity=Decimal(2))
+    amend = AmendOrder("carry", "ours-1", PERP, Decimal(2), None)
     kept = sent()
     list(kept.created("ours-1", YES, 0))
-    assert list(kept.amended(amend, YES, 0)) == []
+    assert list(kept.amended(amend, YES, 0)) == [OrderAmended("ours-1", "carry", PERP, Decimal(2), None)]
     (refused,) = kept.amended(amend, Outcome(Verdict.REFUSED, "110064", 110064), 0)
     assert refused.kind == "amend refused"
     assert kinds(kept.amended(amend, SILENCE, 0)) == [OrderOutcomeUnknown]
     assert asks(kept, SECOND) == [("ours-1", Ask.STATE)]
 
 
+@pytest.mark.parametrize(
+    ("quantity", "limit", "at", "said"),
+    [
+        ("5", "101", 1, [OrderAmended]),
+        ("3", "101", 1, []),
+        ("5", "100", 1, []),
+        ("3", "100", 11, [ErrorReported]),
+    ],
+    ids=["as asked", "not yet the quantity", "not yet the limit", "it can no longer arrive"],
+)
+def test_an_amendment_nobody_answered_is_known_by_the_order_itself(quantity, limit, at, said):
+    kept = sent()
+    list(kept.created("ours-1", YES, 0))
+    list(kept.amended(AmendOrder("carry", "ours-1", PERP, Decimal(5), Decimal(101)), SILENCE, 0))
+    stands = word(quantity=Decimal(quantity), limit=Decimal(limit))
+    assert kinds(kept.heard(stands, at * SECOND)) == said
+    assert kept.orders["ours-1"].unsure is (not said)
+
+
+@pytest.mark.parametrize(("end", "said"), [("moot", OrderCanceled), ("unsent", OrderExpired)])
+def test_an_order_that_never_left_has_an_end(end, said):
+    kept = sent()
+    ended = kept.moot("ours-1") if end == "moot" else kept.unsent("ours-1", "too old")
+    assert kinds(ended) == [said]
+    assert kept.open == []
+
+
 def amended(outcome):
     """An order for 3, amended to 5, of which 3 have filled."""
     kept = sent()
     list(kept.created("ours-1", YES, 0))
-    amend = AmendOrder("ours-1", PERP, quantity=Decimal(5))
+    amend = AmendOrder("drill", "ours-1", PERP, Decimal(5), None)
     kept.amending(amend)
     list(kept.amended(amend, outcome, 1))
     assert kinds(kept.executed(fill("e-1", "3"))) == [OrderFilled]
@@ -487,7 +516,7 @@ def test_whatever_is_shuffled_repeated_or_lost_the_broker_can_follow_and_nothing
             broker.apply(fact)
 
     assert [fact.trade_id for fact in facts if type(fact) is OrderFilled] == sorted(
-        {one.exec_id for one in fills}, key=[fact.trade_id for fact in facts if type(fact) is OrderFilled].index
+        {one.trade_id for one in fills}, key=[fact.trade_id for fact in facts if type(fact) is OrderFilled].index
     )
     assert broker.filled == sum(one.quantity for one in fills)
     assert (

@@ -11,9 +11,10 @@ from actors.exchange.drills import Served, scale_limits, serving
 from actors.exchange.opening import Plan
 from actors.gateways.bybit_endpoint import Keys, Pings, loopback
 from actors.gateways.bybit_feed import BybitFeed, FeedConfig
+from actors.gateways.bybit_orders import BybitOrders
 from actors.gateways.bybit_rest import Backoff, BybitRest
 from actors.gateways.bybit_streams import Attempts, Pace
-from actors.gateways.bybit_venue import BybitVenue, ReconcileDue, VenueConfig
+from actors.gateways.bybit_venue import BybitVenue, VenueConfig
 from hean.bybit import decode
 from hean.bybit.encode import Verdict
 from hean.exchange.words import ExecType
@@ -29,6 +30,7 @@ from hean.messages import (
     OrderFilled,
     OrderSubmitted,
     Quote,
+    ReconcileDue,
     Side,
     SubmitOrder,
     TimeInForce,
@@ -71,6 +73,7 @@ class Desk:
         self.keys = Keys(served.key, served.secret)
         self.endpoint = loopback(served.url)
         self.rest = BybitRest(self.endpoint, self.keys, instruments={}, backoff=Backoff(), timeout_s=5)
+        self.changes = BybitOrders(self.endpoint, self.keys, backoff=Backoff())
         self.rules = {
             **self.rest.rules(Category.LINEAR, frozenset({"BTCUSDT"})),
             **self.rest.rules(Category.SPOT, frozenset({"BTCUSDT"})),
@@ -103,10 +106,10 @@ class Desk:
         self.feed.start()
         if self.venue is not None:
             self.venue.start()
-            self.until(lambda: self.venue._private.topics.live, "the private stream stands")
+            self.until(lambda: self.venue._account.private.topics.live, "the private stream stands")
         self.until(lambda: all(self.feed.book(name) is not None for name in (PERP, SPOT)), "the books are known")
         trades = [one for one in self.feed._watched.values() if Trade in one.kinds]
-        self.until(lambda: all(one.ts_since for one in trades), "trades are told")
+        self.until(lambda: all(one.trades.ts_since for one in trades), "trades are told")
         return self
 
     def __exit__(self, *_):
@@ -115,6 +118,7 @@ class Desk:
             self.venue.stop()
         self.feed.stop()
         self.rest.close()
+        self.changes.close()
         assert alive, "no thread has failed"
         assert not self.feed.alive
 
@@ -233,7 +237,7 @@ class Desk:
     def others_sell(self, quantity):
         """Let the second account sell at market."""
         other = self.served.keys[1]
-        rest = BybitRest(self.endpoint, Keys(other.key, other.secret), instruments={}, backoff=Backoff())
+        orders = BybitOrders(self.endpoint, Keys(other.key, other.secret), backoff=Backoff())
         sold = SubmitOrder(
             f"other-{next(self.numbers)}",
             "",
@@ -246,8 +250,8 @@ class Desk:
             None,
             None,
         )
-        assert rest.place(sold).verdict is Verdict.ACCEPTED
-        rest.close()
+        assert orders.send(sold).verdict is Verdict.ACCEPTED
+        orders.close()
 
     # --- nothing lost ---------------------------------------------------------------------------
 
@@ -269,7 +273,7 @@ class Desk:
     def _executed(self):
         kinds = ExecType.TRADE, ExecType.LIQUIDATION, ExecType.DELEVERAGING
         # One match has one id; where we met ourselves it is two fills.
-        return Counter(f"{one.exec_id}-maker" if one.maker else one.exec_id for one in self.executions(*kinds))
+        return Counter(f"{one.exec_id}:{one.order_id}" for one in self.executions(*kinds))
 
     def disagreements(self):
         """Each order that is not at the exchange what we believe it is: name, ours, theirs."""
@@ -280,7 +284,9 @@ class Desk:
             settled = order.status in TERMINAL | {OrderStatus.OPEN}
             there = name in theirs or order.status is OrderStatus.REJECTED
             if not (settled and there and order.filled == filled and (order.status is OrderStatus.OPEN) is is_open):
-                found.append((name, order.status, order.filled, theirs.get(name), self.venue._tracker.orders.get(name)))
+                found.append(
+                    (name, order.status, order.filled, theirs.get(name), self.venue._account.tracker.orders.get(name))
+                )
         return found
 
     def books_are_right(self, seconds=12.0):

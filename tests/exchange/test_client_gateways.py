@@ -19,13 +19,14 @@ from actors.gateways.bybit_streams import Attempts, Pace, Stream
 from actors.gateways.bybit_venue import BybitVenue
 from hean.bybit import decode
 from hean.bybit.decode import OrderStage, OrderWord
-from hean.bybit.encode import AmendOrder, Verdict
+from hean.bybit.encode import Verdict
 from hean.bybit.orders import Restored
 from hean.errors import ConfigError, ContractError
 from hean.execution.orders import OrderStatus
 from hean.instruments import Category
 from hean.messages import (
     AccountSnapshot,
+    AmendOrder,
     Bar,
     BookLevels,
     CancelAll,
@@ -66,7 +67,7 @@ def trading(served, request):
     config = VENUE.model_copy(update={"orders_by": request.param})
     with Desk(served, config=config) as at_work:
         if request.param == "socket":
-            at_work.until(lambda: at_work.venue._trade.socket is not None, "the trade socket stands")
+            at_work.until(lambda: at_work.venue._account.sender.trade.socket is not None, "the trade socket stands")
         yield at_work
 
 
@@ -103,12 +104,12 @@ def test_orders_go_out_and_what_became_of_them_comes_back(trading):
 def test_an_amendment_is_taken_and_the_order_keeps_its_name(trading):
     name = trading.resting()
     trading.until(lambda: trading.facts(name), "an answer")
-    trading.venue.tell(AmendOrder(name, PERP, quantity=Decimal("0.003")))
+    trading.venue.tell(AmendOrder("drill", name, PERP, Decimal("0.003"), None))
     trading.until(
         lambda: any(o.link_id == name and o.quantity == Decimal("0.003") for o in trading.records.orders.values()),
         "the exchange has the new quantity",
     )
-    trading.venue.tell(AmendOrder(name, PERP, limit=Decimal("0.1")))
+    trading.venue.tell(AmendOrder("drill", name, PERP, None, Decimal("0.1")))
     trading.until(lambda: trading.errors()["amend refused"], "a refusal that is told")
     trading.cancel(name)
     trading.nothing_lost()
@@ -145,7 +146,7 @@ def test_what_cannot_be_sent_is_said_at_once(desk):
     with pytest.raises(ContractError):
         desk.order(quantity="0")
     with pytest.raises(ContractError):
-        desk.venue.tell(AmendOrder("x", PERP))
+        desk.venue.tell(AmendOrder("drill", "x", PERP, None, None))
 
 
 def test_what_has_not_left_when_the_gateway_is_stopped_does_not_leave(served):
@@ -257,9 +258,9 @@ def test_a_snapshot_of_which_a_part_failed_is_not_complete():
 
 def test_settings_that_are_so_already_are_a_success(desk):
     for _ in range(2):
-        assert desk.rest.set_leverage(PERP, Decimal(7)).verdict is Verdict.ACCEPTED
-        assert desk.rest.one_way(PERP).verdict is Verdict.ACCEPTED
-    assert desk.rest.set_leverage(PERP, Decimal(10)).verdict is Verdict.ACCEPTED
+        assert desk.changes.set_leverage(PERP, Decimal(7)).verdict is Verdict.ACCEPTED
+        assert desk.changes.one_way(PERP).verdict is Verdict.ACCEPTED
+    assert desk.changes.set_leverage(PERP, Decimal(10)).verdict is Verdict.ACCEPTED
 
 
 def test_the_clock_of_this_machine_is_the_exchanges_own(desk):

@@ -31,7 +31,6 @@ from actors.exchange.drills import (
     stop_pongs,
     storm,
 )
-from actors.gateways.bybit_rest import Backoff, BybitRest
 from hean.bybit.encode import Verdict
 from hean.exchange.words import ExecType
 from hean.execution.orders import OrderStatus
@@ -64,7 +63,7 @@ def desk(request):
     way = getattr(request, "param", "rest")
     with exchange() as served, Desk(served, config=VENUE.model_copy(update={"orders_by": way})) as at_work:
         if way == "socket":
-            at_work.until(lambda: at_work.venue._trade.socket is not None, "the trade socket stands")
+            at_work.until(lambda: at_work.venue._account.sender.trade.socket is not None, "the trade socket stands")
         yield at_work
 
 
@@ -78,8 +77,10 @@ def test_all_sockets_are_cut(desk, close_frame):
     since = time.time_ns()
     for times in range(3):
         desk.some_flow(1)
-        desk.until(lambda times=times: desk.venue._private.generation > times, "the private stream stands again")
-        desk.until(lambda: desk.venue._private.topics.live, "and is subscribed")
+        desk.until(
+            lambda times=times: desk.venue._account.private.generation > times, "the private stream stands again"
+        )
+        desk.until(lambda: desk.venue._account.private.topics.live, "and is subscribed")
         with cut_sockets(desk.served, close_frame=close_frame) as pull:
             desk.some_flow(2)
         assert "cut" in str(pull.effects)
@@ -91,13 +92,13 @@ def test_all_sockets_are_cut(desk, close_frame):
 
 def test_pongs_stop(desk):
     """Nothing lost: a socket that answers no ping is given up, as it may be half dead, and replaced until one does."""
-    generation = desk.venue._private.generation
+    generation = desk.venue._account.private.generation
     with stop_pongs(desk.served):
-        desk.until(lambda: desk.venue._private.generation > generation, "the silent socket is replaced")
+        desk.until(lambda: desk.venue._account.private.generation > generation, "the silent socket is replaced")
         desk.some_flow(2)
     desk.nothing_lost()
     desk.books_are_right()
-    desk.until(lambda: desk.venue._private.topics.live, "the stream stands again")
+    desk.until(lambda: desk.venue._account.private.topics.live, "the stream stands again")
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0])
@@ -313,7 +314,7 @@ def test_a_trade_socket_is_cut_with_orders_on_their_way():
     config = VENUE.model_copy(update={"orders_by": "socket"})
     with exchange() as served, Desk(served, config=config) as desk:
         for _ in range(3):
-            desk.until(lambda: desk.venue._trade.socket is not None, "the trade socket stands")
+            desk.until(lambda: desk.venue._account.sender.trade.socket is not None, "the trade socket stands")
             for _ in range(4):
                 desk.order()
             with cut_sockets(served, kind="trade", close_frame=False):
@@ -384,9 +385,7 @@ def test_the_clocks_disagree(desk, ms):
         desk.until(lambda: desk.facts(name), "an outcome")
         (refused,) = desk.facts(name)
         assert (type(refused), refused.reason[:5]) == (OrderRejected, "10002")
-        rest = BybitRest(desk.endpoint, desk.keys, instruments={}, backoff=Backoff())
-        assert rest.set_leverage(PERP, Decimal(3)).verdict is Verdict.REFUSED
-        rest.close()
+        assert desk.changes.set_leverage(PERP, Decimal(3)).verdict is Verdict.REFUSED
     desk.some_flow(1)
     desk.nothing_lost()
 
@@ -440,7 +439,7 @@ def test_funding_is_settled_now(desk, side, away):
 
 def test_the_mark_is_shocked_until_we_are_liquidated(desk):
     """Nothing lost: the orders taken off us and the position taken over are told as what they are."""
-    desk.rest.set_leverage(PERP, Decimal(100))
+    desk.changes.set_leverage(PERP, Decimal(100))
     held = desk.order(quantity="4")
     rests = desk.resting(quantity="0.010")
     desk.until(lambda: desk.orders()[held].status is OrderStatus.FILLED and desk.facts(rests), "a position")
@@ -501,7 +500,9 @@ def test_the_disconnect_guard_cancels_what_rests():
     with exchange() as served, Desk(served, config=config) as desk:
         rests = [desk.resting(), desk.resting(SPOT, quantity="0.002")]
         desk.until(lambda: all(desk.facts(name) for name in rests), "answers")
-        desk.venue._private.stream._pace = type(desk.venue._private.stream._pace)(first_s=6.0, most_s=6.0)
+        desk.venue._account.private.stream._pace = type(desk.venue._account.private.stream._pace)(
+            first_s=6.0, most_s=6.0
+        )
         with disconnect_window(served, desk.uid, 3), cut_sockets(served, kind="private"):
             desk.until(lambda: all(not desk.at_the_exchange()[name][0] for name in rests), "the guard acts", seconds=20)
             desk.until(
