@@ -86,6 +86,7 @@ def probe(errand: Errand) -> SmokeTest:
         earlier=tuple(f"{order_id}-{number}" for number in range(1, errand.attempt)),
         reference=Decimal(errand.inputs["look"]["bid"]),
         distance=Decimal(given["distance"]),
+        amends=errand.plan.keys is not None,  # the venue of paper trading takes none
         patience_s=float(given["patience_s"]),
     )
     return SmokeTest(config, _rules_in(errand.inputs["look"]))

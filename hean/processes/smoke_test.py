@@ -52,6 +52,7 @@ class SmokeTestConfig(BaseModel, frozen=True, extra="forbid"):
     earlier: tuple[str, ...] = ()
     reference: Decimal = Field(gt=0, description="the best bid when it was begun")
     distance: Decimal = Field(default=Decimal("0.10"), ge=Decimal("0.05"), le=Decimal("0.5"))
+    amends: bool = Field(default=True, description="whether the venue takes amendments; if not, that stage is left out")
     patience_s: float = Field(default=10.0, gt=0, description="how long each stage may take")
 
 
@@ -124,8 +125,12 @@ class SmokeTest:
             case OrderAccepted():
                 if state.stage is Stage.SENT:
                     self._note("acknowledged", "", now)
-                    self._wait(Stage.AMENDING, now)
-                    yield AmendOrder(NAME, self.config.order_id, self.instrument.id, None, self.amended)
+                    if self.config.amends:
+                        self._wait(Stage.AMENDING, now)
+                        yield AmendOrder(NAME, self.config.order_id, self.instrument.id, None, self.amended)
+                    else:
+                        state.report["amended"] = "left out: this venue takes no amendments"
+                        yield from self._call_back(now)
             case OrderAmended():
                 if state.stage is Stage.AMENDING:
                     self._note("amended", f"to {self.amended:f}", now)
@@ -198,7 +203,8 @@ class SmokeTest:
 
     def _is_ours(self, message: object) -> bool:
         if isinstance(message, SignalRefused):
-            return message.strategy == NAME
+            # It names no order: before ours is sent it is about another.
+            return message.strategy == NAME and self.state.stage is not Stage.BEGIN
         if isinstance(message, CancelProcess):
             return message.run_id == self.config.run_id
         return getattr(message, "client_order_id", None) == self.config.order_id

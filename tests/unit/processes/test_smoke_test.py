@@ -118,6 +118,13 @@ def test_there_and_back_is_a_success_with_a_report_of_each_stage():
     assert stage.test.wake_at() is None
 
 
+def test_where_the_venue_takes_no_amendment_that_stage_is_left_out_and_said_to_be():
+    stage = Stage(amends=False).hears(Wake(), ACCEPTED)
+    assert stage.kinds == [CancelOrder]
+    report = stage.hears(CANCELED).outcome.report
+    assert report["amended"].startswith("left out")
+
+
 @pytest.mark.parametrize(
     ("heard", "reason"),
     [
@@ -170,6 +177,12 @@ def test_it_minds_its_own_order_alone_and_nothing_once_it_is_over():
     assert stage.test.wake_at() is not None
     stage.hears(ACCEPTED, AMENDED, CANCELED)
     assert stage.hears(ACCEPTED, CANCELED, Wake()).said == []
+
+
+def test_a_refusal_before_it_has_sent_anything_is_about_another():
+    stage = Stage().hears(SignalRefused("smoke", PERP, "X", "1", "2"))
+    assert stage.said == []
+    assert stage.hears(Wake()).kinds == [CancelOrder, SubmitOrder]
 
 
 def test_before_it_has_sent_anything_it_ends_without_sending():
