@@ -190,7 +190,7 @@ class History:
         if file is None:
             return None
         try:
-            with np.load(file, allow_pickle=False) as held:
+            with file.open("rb") as inside, np.load(inside, allow_pickle=False) as held:
                 names = _COLUMNS[watch[1]]
                 return Series(int(held["since"]), held["ts"], {name: held[name] for name in names})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
