@@ -48,7 +48,7 @@ from actors.gateways.threads import FAILED, guarded
 from hean.bybit import decode
 from hean.bybit.decode import Execution, OrderWord, Position
 from hean.bybit.encode import Verdict, amend_request, cancel_request, order_request
-from hean.bybit.lanes import CancelEverything
+from hean.bybit.lanes import CancelEverything, lessens
 from hean.bybit.orders import Ask, OrderTracker, Question, Restored
 from hean.bybit.topics import Topics
 from hean.bybit.wire import Push
@@ -304,7 +304,7 @@ class BybitAccount:
         match message:
             case SubmitOrder():
                 if self.tracker.sending(message, self._now):
-                    self.sender.put(message, reduces=message.reduce_only)
+                    self.sender.put(message, reduces=lessens(message))
                 else:
                     self._report(
                         "told twice", f"order {message.client_order_id} was sent before, and is not sent again"
@@ -312,7 +312,7 @@ class BybitAccount:
             case AmendOrder():
                 self.tracker.amending(message)
                 tracked = self.tracker.orders.get(message.client_order_id)
-                self.sender.put(message, reduces=tracked is not None and tracked.order.reduce_only)
+                self.sender.put(message, reduces=tracked is not None and lessens(tracked.order))
             case CancelOrder(client_order_id=client_order_id):
                 self.tracker.canceling(client_order_id)
                 self.sender.put(message)
@@ -327,7 +327,7 @@ class BybitAccount:
         """Cancel what rests, and what would open and has not left; for all strategies, what nobody told us of too."""
         for tracked in self.tracker.open:
             order = tracked.order
-            unsent = not order.reduce_only and self.sender.holds(order.client_order_id)
+            unsent = not lessens(order) and self.sender.holds(order.client_order_id)
             if strategy in {"", order.strategy} and (order.limit is not None or unsent):
                 self.tracker.canceling(order.client_order_id)
                 self.sender.put(CancelOrder(order.strategy, order.client_order_id, order.instrument))

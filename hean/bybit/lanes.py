@@ -16,7 +16,7 @@ from msgspec import Struct
 from hean.bybit.encode import Action
 from hean.bybit.rate_budget import RateBudget, endpoint_group, group_of
 from hean.instruments import Category, split_id
-from hean.messages import AmendOrder, CancelOrder, SubmitOrder
+from hean.messages import AmendOrder, CancelOrder, Side, SubmitOrder
 
 
 class Rank(enum.IntEnum):
@@ -169,6 +169,12 @@ def _take_out(queues: dict[Any, deque[Waiting]], key: object, waiting: Waiting) 
             break
     if not queue:
         queues.pop(key, None)
+
+
+def lessens(order: SubmitOrder) -> bool:
+    """Whether an order can only lessen what is held: a reduce-only one; on spot, which has none, a sale of coins we have."""
+    spot = split_id(order.instrument)[1] is Category.SPOT
+    return order.reduce_only or (spot and order.side is Side.SELL)
 
 
 def action_of(request: OrderRequest) -> Action:

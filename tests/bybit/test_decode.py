@@ -296,6 +296,40 @@ def test_interest_is_what_was_paid():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "called"),
+    [
+        ({"tradeId": "e1", "orderId": "o1"}, "e1:o1"),
+        ({"tradeId": "e1", "orderId": "x", "type": "SETTLEMENT"}, "e1"),
+        ({"type": "INTEREST", "orderId": ""}, "1"),
+        ({"type": "TRANSFER_IN"}, "1"),
+    ],
+    ids=["fill", "funding", "interest", "transfer"],
+)
+def test_a_line_of_the_log_is_called_what_the_ledger_calls_it(changes, called):
+    assert decode.transactions([LINE | changes])[0].ledger_id == called
+
+
+def test_the_id_of_a_fill_is_that_of_its_line_in_the_log():
+    (fill,) = decode.executions([FILL], {})
+    (line,) = decode.transactions([LINE | {"tradeId": FILL["execId"], "orderId": FILL["orderId"]}])
+    assert fill.trade_id == line.ledger_id
+
+
+@pytest.mark.parametrize(
+    ("permissions", "contracts", "spot"),
+    [
+        ({"ContractTrade": ["Order", "Position"], "Spot": ["SpotTrade"]}, True, True),
+        ({"Derivatives": ["DerivativesTrade"]}, True, False),
+        ({"ContractTrade": ["Position"], "Spot": []}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_what_a_key_may_trade(permissions, contracts, spot):
+    use = decode.key_use({"readOnly": 0, "permissions": permissions})
+    assert (use.trades_contracts, use.trades_spot) == (contracts, spot)
+
+
 def test_a_key_that_withdraws_is_told_from_one_that_moves_money_between_own_accounts():
     assert decode.key_use({"readOnly": 0, "permissions": {"Wallet": ["AccountTransfer", "Withdraw"]}}).withdraws
     assert not decode.key_use({"readOnly": 0, "permissions": {"Wallet": ["AccountTransfer"]}}).withdraws

@@ -2,11 +2,12 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hean.bybit.lanes import CancelEverything, Lanes, Rank
+from hean.bybit.lanes import CancelEverything, Lanes, Rank, lessens
 from hean.bybit.rate_budget import RateBudget
 from hean.instruments import Category
 from hean.messages import AmendOrder, CancelOrder, Side, SubmitOrder, TimeInForce
@@ -137,6 +138,14 @@ def test_the_requests_of_one_order_leave_in_their_order_and_each_once(steps):
     for name in {one.client_order_id for one in left}:
         asked = iter([one for one in told if one.client_order_id == name])
         assert all(any(one is other for other in asked) for one in left if one.client_order_id == name)
+
+
+def test_a_sale_of_coins_lessens_what_is_held_and_a_purchase_never_does():
+    sold = msgspec.structs.replace(opens("o", SPOT), side=Side.SELL)
+    assert lessens(sold)
+    assert not lessens(opens("o", SPOT))
+    assert not lessens(msgspec.structs.replace(sold, instrument=PERP))
+    assert lessens(opens("o", reduce_only=True))
 
 
 @pytest.mark.parametrize("category", [Category.LINEAR, Category.SPOT])
