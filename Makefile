@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test bench lock clean
+.PHONY: help install check test test-ray bench up down lock clean
 
 help:            ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,15 @@ check: install   ## formatter, linter, types, import contracts
 test: install    ## the test suite, and the notebooks
 	$(BIN)/pytest
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
+
+test-ray: install  ## the part of the suite that needs Ray: start, recovery, kills
+	$(BIN)/pytest tests/ray
+
+up: install      ## begin to trade in the sandbox: a Bybit on this machine, play money
+	$(BIN)/hean up
+
+down: install    ## end it in order
+	$(BIN)/hean down
 
 bench: install   ## speed, as ratios to a compiled lower bound measured in the same run; and ten minutes of the exchange under load
 	$(BIN)/python -m tests.bench

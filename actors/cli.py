@@ -7,6 +7,7 @@ import typer
 
 from actors.cli_backtest import backtest
 from actors.cli_data import data_app
+from actors.cli_engine import COMMANDS
 from actors.cli_exchange import exchange
 from actors.cli_sweep import sweep
 
@@ -20,12 +21,16 @@ app = typer.Typer(
     "A first look without any data:\n\n"
     "  hean data generate --symbols BTCUSDT --days 60\n\n"
     "  hean backtest --strategy impulse --venue SYNTHETIC --symbols BTCUSDT --synthetic\n\n"
-    "  hean exchange",
+    "  hean exchange\n\n"
+    "The whole, trading on a Bybit of one's own:\n\n"
+    "  hean up",
 )
 app.add_typer(data_app, name="data")
 app.command(name="backtest")(backtest)
 app.command(name="sweep")(sweep)
 app.command(name="exchange")(exchange)
+for command in COMMANDS:
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 (typer's callbacks take the flag)

@@ -1,0 +1,579 @@
+# ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults
+"""The engine's commands: `hean up`, `down`, `status`, `positions`, `orders`, `why`, `start`, `stop`, `flatten`, `kill`, `reset`, `logs`, `replay`."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from actors.console import people, saying_errors
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from actors.last_resort import Flattened
+    from actors.words import EngineView
+    from hean.engine_settings import EngineSettings
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEAN_HOME", help="Directory that HEAN keeps its things in.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is written down with your name.")]
+_HOME = Path(".hean")
+_INTERRUPTED = 130
+_KILL_ANSWER_S = 6.0
+_FLAT_S = 60.0
+
+
+def up(
+    venue: Annotated[
+        str | None,
+        typer.Option("--venue", help="sandbox, paper, testnet, demo or live [default: sandbox].", show_default=False),
+    ] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="TOML file of settings, in place of the mode's own.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as risk.gross_exposure=1.5 or strategy.trigger=2. Repeat it."),
+    ] = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", help="Symbols, divided by commas, such as BTCUSDT,ETHUSDT.")
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys", envvar="HEAN_KEYS", help="TOML file with key and secret of the account, readable by you alone."
+        ),
+    ] = None,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="How many seconds to wait until it trades, or says why not.")
+    ] = 120.0,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Begin to trade: Ray, the engine and all of its actors. What runs already is left as it is.
+
+    Without options that is the sandbox: a Bybit on this machine, with play money.
+
+    Examples:
+
+      hean up
+
+      hean up --venue paper --symbols BTCUSDT,ETHUSDT,SOLUSDT
+
+      hean up --venue testnet --keys keys.toml
+    """
+    with saying_errors(as_json=as_json):
+        from actors import up as everything
+
+        settings = everything.settings_for(_mode(venue), settings_file, assignments or [], _symbols(symbols))
+        if settings.venue.is_real and not settings.dry_run:
+            settings = _confirmed(settings)
+        home = home.absolute()
+        try:
+            with _spinner(quiet=as_json) as tell:
+                everything.begin(home, settings, keys, tell)
+                view = everything.wait_until_running(home, wait_s, lambda seen: tell(_progress(seen)))
+        except KeyboardInterrupt:
+            people().print(_left_running(home), markup=False)
+            raise typer.Exit(_INTERRUPTED) from None
+        around = everything.surroundings(home)
+        if as_json:
+            _print_json({"engine": view, "surroundings": around})
+        else:
+            _show_begun(home, view, around)
+        if view is None or view.phase != "RUNNING":
+            raise typer.Exit(1)
+
+
+def down(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """End everything in order: engine, watchdog, exchange, Ray. What is held stays held, its protective stops with it.
+
+    Entry orders are called back. To hold nothing, say `hean flatten` first.
+    """
+    with saying_errors(as_json=as_json):
+        from actors import up as everything
+
+        home = home.absolute()
+        with _spinner(quiet=as_json) as tell:
+            everything.end(home, tell)
+        if as_json:
+            _print_json({"ended": True})
+        else:
+            people().print("Everything is ended.")
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Look again each second, until Ctrl-C.")] = False,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show equity, positions, how long ago all was reconciled, and each actor's age, restarts and mailbox."""
+    with saying_errors(as_json=as_json):
+        from actors import tables
+        from actors import up as everything
+
+        home = home.absolute()
+
+        def look() -> tuple[dict[str, Any], "RenderableType"]:
+            around = everything.surroundings(home)
+            if not around.ray:
+                trouble = "Ray is not running: `hean up` begins it"
+            else:
+                try:
+                    view = everything.ask(home, "status")
+                except everything.SilentError as silence:
+                    trouble = str(silence)
+                else:
+                    return {"engine": view, "surroundings": around}, tables.status(view, around)
+            said = {"engine": None, "trouble": trouble, "surroundings": around}
+            return said, tables.trouble(trouble, around)
+
+        if not watch:
+            said, shown = look()
+            _show(said, shown, as_json=as_json)
+            if said["engine"] is None:
+                raise typer.Exit(1)
+            return
+        _watch(look, as_json=as_json)
+
+
+def positions(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Show what each strategy holds."""
+    with saying_errors(as_json=as_json):
+        from actors import tables
+        from actors import up as everything
+
+        found = everything.ask(home, "positions")
+        _show({"positions": found}, tables.positions(found) if found else "nothing is held", as_json=as_json)
+
+
+def orders(
+    most: Annotated[int, typer.Option("--most", min=1, help="How many are shown.")] = 40,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show the orders that wait, then those that ended, the newest first."""
+    with saying_errors(as_json=as_json):
+        from actors import tables
+        from actors import up as everything
+
+        found = everything.ask(home, "orders", most)
+        _show({"orders": found}, tables.orders(found) if found else "no order was made yet", as_json=as_json)
+
+
+def why(
+    strategy: Annotated[str | None, typer.Argument(help="One strategy; all where none is named.")] = None,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a strategy did or did not trade: what it saw, what it waits for, what was refused, measured against its limit."""
+    with saying_errors(as_json=as_json):
+        from actors import tables
+        from actors import up as everything
+
+        found = everything.ask(home, "why", strategy)
+        _show({"why": found}, tables.why(found), as_json=as_json)
+
+
+def start(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Let it trade, after it was stopped or the kill switch was reset."""
+    with saying_errors(as_json=as_json):
+        _order(home, "start", as_json=as_json)
+
+
+def stop(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Open nothing more; what is held is held, and closed when its strategy says so. It stays so over restarts."""
+    with saying_errors(as_json=as_json):
+        _order(home, "stop", as_json=as_json, flatten=False)
+
+
+def flatten(reason: Reason, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Close everything, and open nothing more until `hean start`."""
+    with saying_errors(as_json=as_json):
+        _order(home, "stop", as_json=as_json, note=_reason(reason), flatten=True)
+
+
+def kill(
+    reason: Reason,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not ask the engine: close everything without it, with the keys alone.")
+    ] = False,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Pull the kill switch: cancel all, close all, ask the venue whether anything is left; it stays out until `hean reset`.
+
+    Where the engine does not answer in a few seconds, or Ray is dead, everything is closed without them.
+    """
+    with saying_errors(as_json=as_json):
+        reason = _reason(reason)
+        said = None if now else _asked_to_kill(home, reason)
+        if said is not None:
+            _say(said, as_json=as_json)
+            return
+        done = _last_resort(home, reason, as_json=as_json)
+        if as_json:
+            _print_json({"flattened": done})
+        else:
+            _show_flattened(done)
+        # A call to Ray that never comes back would keep this process.
+        _leave(0 if done.verified else 1)
+
+
+def reset(reason: Reason, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Put the kill switch back. Trading begins only with `hean start`."""
+    with saying_errors(as_json=as_json):
+        _order(home, "reset", _person(), _reason(reason), as_json=as_json)
+
+
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", help="Of one actor only, such as risk. Repeat it for several.")
+    ] = None,
+    trace: Annotated[
+        str, typer.Option("--trace", help="Only what one thing set going: a trace, or a message's id.")
+    ] = "",
+    level: Annotated[str, typer.Option("--level", help="debug, info, warning, error or critical, and above.")] = "info",
+    last: Annotated[
+        int, typer.Option("--last", min=0, help="How many of the last lines; 0 shows all there are.")
+    ] = 100,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show what all actors wrote, by time."""
+    with saying_errors(as_json=as_json):
+        from actors import logs as written
+        from actors import up as everything
+        from hean.errors import ConfigError
+
+        folder = everything.mode_folder(home)
+        if level not in written.LEVELS:
+            raise ConfigError(f"--level {level!r} is none of {', '.join(written.LEVELS)}")
+        unknown = [name for name in node or [] if name not in written.nodes(folder)]
+        if unknown:
+            raise ConfigError(f"--node {unknown[0]}: it has no log; there are {', '.join(written.nodes(folder))}")
+        wanted = written.Wanted(tuple(node or ()), trace, level)
+        coming = written.followed(folder, wanted) if follow else None
+        _print_lines(_last(written.merged(folder, wanted), last), as_json=as_json)
+        if coming is not None:
+            try:
+                _print_lines(coming, as_json=as_json)
+            except KeyboardInterrupt:
+                raise typer.Exit(0) from None
+
+
+def replay(
+    journal: Annotated[str, typer.Argument(help="A journal's file, or an actor of the last run, such as risk.")],
+    from_snapshot: Annotated[
+        bool, typer.Option("--from-snapshot", help="Tell only what came after the newest snapshot.")
+    ] = False,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a component again what it was told, and say whether it says and becomes the same, to the byte.
+
+    Nothing is changed; it may be done while the engine runs.
+    """
+    with saying_errors(as_json=as_json):
+        from actors import up as everything
+        from actors.replay import replay as told_again
+
+        path = Path(journal)
+        if path.suffix != ".db" and not path.exists():
+            path = everything.mode_folder(home) / "journals" / f"{journal}.db"
+        found = told_again(path, from_newest=from_snapshot)
+        if as_json:
+            _print_json(found)
+        else:
+            lives = "one life" if found.lives == 1 else f"{found.lives} lives"
+            counts = (
+                f"{found.entries:,} entries, {found.messages:,} messages said, {found.snapshots} snapshots, {lives}"
+            )
+            typer.echo(f"{found.node}: {counts}: {'the same' if found.is_same else 'NOT the same'}")
+            if not found.is_same:
+                typer.echo(f"  {found.difference}")
+        if not found.is_same:
+            raise typer.Exit(1)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    up,
+    down,
+    status,
+    positions,
+    orders,
+    why,
+    start,
+    stop,
+    flatten,
+    kill,
+    reset,
+    logs,
+    replay,
+)
+
+
+# --- up and down ------------------------------------------------------------------------------------
+
+
+def _mode(venue: str | None) -> Any:
+    from hean.engine_settings import VenueMode
+    from hean.errors import ConfigError
+
+    if venue is None:
+        return None
+    try:
+        return VenueMode(venue)
+    except ValueError:
+        raise ConfigError(f"--venue {venue!r} is none of {', '.join(VenueMode)}") from None
+
+
+def _symbols(text: str | None) -> tuple[str, ...] | None:
+    from hean.errors import ConfigError
+
+    if text is None:
+        return None
+    symbols = tuple(dict.fromkeys(name.strip().upper() for name in text.split(",") if name.strip()))
+    if not symbols:
+        raise ConfigError("--symbols names none: write BTCUSDT,ETHUSDT")
+    return symbols
+
+
+def _confirmed(settings: "EngineSettings") -> "EngineSettings":
+    """Have a person type the phrase, where nothing else stands in the way and somebody is there to type."""
+    from hean.permit import PHRASE, live_gate
+
+    if settings.confirm_phrase or not sys.stdin.isatty() or isinstance(live_gate(settings, PHRASE), tuple):
+        return settings
+    people().print("This sends orders to Bybit's main net, with real money.", style="bold red")
+    return settings.model_copy(update={"confirm_phrase": typer.prompt(f'Type "{PHRASE}" to go on', err=True)})
+
+
+def _progress(view: "EngineView") -> str:
+    blocked = f": {view.blocked[0]}" if view.blocked else ""
+    return f"{str(view.phase).lower()}{blocked}"
+
+
+def _left_running(home: Path) -> str:
+    from actors import up as everything
+    from hean.errors import HeanError
+
+    try:
+        around = everything.surroundings(home)
+    except HeanError:
+        return "Nothing was begun."
+    running = [
+        name
+        for name, runs in (("Ray", around.ray), ("the exchange", around.exchange), ("the watchdog", around.watchdog))
+        if runs
+    ]
+    if not running:
+        return "Nothing is left running."
+    engine = " An engine that was begun goes on." if around.ray else ""
+    return f"Left running: {', '.join(running)}.{engine} `hean up` goes on from here, `hean down` ends it."
+
+
+def _show_begun(home: Path, view: "EngineView | None", around: Any) -> None:
+    from actors import tables
+
+    out = _out()
+    if view is not None:
+        out.print(tables.status(view, around))
+    at = "" if home == _HOME.absolute() else f" --home {home}"
+    lines = [""]
+    if view is None or view.phase != "RUNNING":
+        lines.append("It does not trade yet; the engine goes on trying. `hean status` says how far it is.")
+    lines += [
+        f"See it     hean status --watch{at}    hean why{at}    hean logs -f{at}",
+        f"End it     hean down{at}",
+        f"Get out    hean flatten --reason …{at}    hean kill --reason …{at}",
+        f"Ray's own  . {home}/ray.env && ray list actors",
+    ]
+    out.print("\n".join(lines), markup=False)
+
+
+def _watch(look: Callable[[], "tuple[dict[str, Any], RenderableType]"], *, as_json: bool) -> None:
+    from rich.live import Live
+
+    try:
+        if as_json:
+            while True:
+                _print_json(look()[0])
+                time.sleep(1)
+        with Live(console=_out(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+            while True:
+                live.update(look()[1], refresh=True)
+                time.sleep(1)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+class _Spinner:
+    """Says each step to people: on a terminal in place, else a line each."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.status import Status
+
+        self._console = people()
+        self._quiet = quiet
+        self._status = Status("", console=self._console) if self._console.is_terminal and not quiet else None
+        self._before = ""
+
+    def __enter__(self) -> Callable[[str], None]:
+        if self._status is not None:
+            self._status.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def _tell(self, step: str) -> None:
+        if self._quiet or step == self._before:
+            return
+        self._before = step
+        if self._status is not None:
+            self._status.update(step)
+        else:
+            self._console.print(step, markup=False)
+
+
+_spinner = _Spinner
+
+
+# --- orders to the engine ---------------------------------------------------------------------------
+
+
+def _order(home: Path, method: str, *arguments: Any, as_json: bool, note: str = "", **named: Any) -> None:
+    """Have the engine do something, write down who wanted it, and say what it said."""
+    from actors import up as everything
+    from actors.logs import NodeLog
+
+    log = NodeLog(everything.mode_folder(home), "person")
+    log.warning(method, person=_person(), reason=note, **({"flatten": named["flatten"]} if "flatten" in named else {}))
+    log.close()
+    _say(str(everything.ask(home, method, *arguments, **named)), as_json=as_json)
+
+
+def _say(said: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"said": said})
+    else:
+        typer.echo(said)
+
+
+def _asked_to_kill(home: Path, reason: str) -> str | None:
+    """What the engine said to it; None where it does not answer in some seconds, for whatever cause."""
+    answers: list[str] = []
+    troubles: list[str] = []
+
+    def ask() -> None:
+        from actors import up as everything
+        from hean.errors import HeanError
+
+        try:
+            answers.append(str(everything.ask(home, "kill", _person(), reason, timeout_s=_KILL_ANSWER_S)))
+        except HeanError as trouble:
+            troubles.append(str(trouble))
+
+    # Whatever Ray does, it is not waited for: this thread is left where it is.
+    asking = threading.Thread(target=ask, name="kill", daemon=True)
+    asking.start()
+    asking.join(2 * _KILL_ANSWER_S)
+    if answers:
+        return answers[0]
+    why_not = troubles[0] if troubles else f"no answer within {2 * _KILL_ANSWER_S:g} s"
+    people().print(f"the engine is not asked: {why_not}", style="yellow", markup=False)
+    return None
+
+
+def _last_resort(home: Path, reason: str, *, as_json: bool) -> "Flattened":
+    from actors import up as everything
+    from actors.last_resort import out
+
+    with _spinner(quiet=as_json) as tell:
+        return out(everything.mode_folder(home.absolute()), _person(), reason, limit_s=_FLAT_S, tell=tell)
+
+
+def _show_flattened(done: "Flattened") -> None:
+    for name, quantity in done.closed:
+        typer.echo(f"closed  {name}  {quantity:+f}")
+    for words in done.left:
+        typer.echo(f"left    {words}")
+    if done.verified:
+        typer.echo("The venue says that nothing of ours is left. The kill switch is latched until `hean reset`.")
+    else:
+        typer.echo("NOT everything is closed: say `hean kill` again, or close it at the venue by hand.")
+
+
+def _leave(code: int) -> None:
+    import os
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1 and any(one.name == "kill" and one.is_alive() for one in threading.enumerate()):
+        os._exit(code)
+    raise typer.Exit(code)
+
+
+def _person() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
+
+
+def _reason(text: str) -> str:
+    from hean.errors import ConfigError
+
+    if not text.strip():
+        raise ConfigError('--reason: say why, such as --reason "the feed is wrong"')
+    return text.strip()
+
+
+# --- printing ---------------------------------------------------------------------------------------
+
+
+def _out() -> Any:
+    """A console on standard output, that folds nothing where nobody watches."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+
+
+def _show(said: object, shown: "RenderableType", *, as_json: bool) -> None:
+    if as_json:
+        _print_json(said)
+    else:
+        _out().print(shown)
+
+
+def _print_json(said: object) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.encode(said).decode())
+
+
+def _last(lines: Iterable[Any], most: int) -> Iterable[Any]:
+    from collections import deque
+
+    return deque(lines, maxlen=most) if most else lines
+
+
+def _print_lines(lines: Iterable[Any], *, as_json: bool) -> None:
+    import msgspec
+
+    from actors import tables
+
+    for line in lines:
+        typer.echo(msgspec.json.encode(line).decode() if as_json else tables.log_line(line))
