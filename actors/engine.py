@@ -208,6 +208,10 @@ class EngineActor:
         self._tell(KillSwitchReset(person, reason))
         return "the kill switch is put back: `hean start` begins trading"
 
+    def pid(self) -> int:
+        """The engine's own process."""
+        return os.getpid()
+
     def figures(self) -> dict[str, dict[str, int]]:
         """By consumer of the feed: rows told, and rows that a later one took the place of."""
         return self._crew.ask(["feed"], "figures", timeout_s=2.0).get("feed", {})  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ class StrategyActor(ComponentActor):
     """One strategy instance: warmed up before it may speak."""
 
     _warm_up: "WarmUp | None" = None
+    _asleep = True
 
     def warm(self, plan: "WarmUpPlan", reach_ns: int) -> "Warmed":
         """Tell the strategy the past, in silence. What the feed tells meanwhile waits its turn."""
@@ -30,6 +31,10 @@ class StrategyActor(ComponentActor):
         self._set_alarm()
         return warmed
 
+    def awake(self) -> None:
+        """Let the strategy speak without a past: for one that needs none."""
+        self._asleep = False
+
     def gates(self) -> tuple[str, ...]:
         """What the strategy itself waits for, in its own words, where it has any."""
         explain = getattr(self.component, "waits_for", None)
@@ -37,7 +42,9 @@ class StrategyActor(ComponentActor):
 
     def _news(self, batch: list[Envelope]) -> list[Envelope]:
         # Before it is warm it is told nothing: what it would say it would say without knowing the past.
-        return [] if self._warm_up is None else self._warm_up.join(batch)
+        if self._warm_up is None:
+            return [] if self._asleep else batch
+        return self._warm_up.join(batch)
 
     def _note(self, what: str) -> None:
         self.log.warning("gap", what=what)

@@ -236,7 +236,7 @@ class ComponentActor:
             snapshot is not None,
             time.perf_counter() - began,
             dict(self._life.hearing.cursors),
-            frozenset(kind.__name__ for kind in takes(self.component)),
+            frozenset(one.__name__ for kind in takes(self.component) for one in codec.spoken(kind)),
         )
 
     def _remember(self, journal: Journal, known: int) -> None:

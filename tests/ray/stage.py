@@ -8,12 +8,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import ray
+from pybit.unified_trading import HTTP
 
 from actors import engine as engine_module
+from actors.cluster import NAMESPACE
 from actors.exchange.drills import TOKEN, Plan, serving
 from actors.places import KEYS
 from actors.words import Phase
+from hean.codec import decoded
 from hean.engine_settings import EngineSettings
+from hean.portfolio.accounting import CASH, INVENTORY, POSITION
+from hean.portfolio.portfolio import PortfolioState
 
 HERE = Path(__file__).resolve().parent
 CHURN = f"{HERE / 'churn.py'}:Churn"
@@ -23,11 +28,16 @@ BUSY = {
     "venue": "sandbox",
     "symbols": ["BTCUSDT"],
     "strategies": [
-        {"use": CHURN, "config": {"name": "churn", "every_s": 0.4}, "sizing": {"kind": "fixed", "notional": 600}},
+        {
+            "use": CHURN,
+            "config": {"name": "churn", "perp": "ETHUSDT-LINEAR.BYBIT", "every_s": 0.4},
+            "sizing": {"kind": "fixed", "notional": 600},
+        },
         {"use": PAIR_CHURN, "config": {"name": "pair", "every_s": 3.0}, "sizing": {"kind": "fixed", "notional": 600}},
     ],
     "risk": {
         "orders_per_minute": 6_000,
+        "max_naked": 0.0016,
         "kill_switch": {"max_deaths": 1_000, "max_errors": 10_000},
     },
     "broker": {"pairs": {"reprice_s": 0.5, "patience_s": 5.0, "max_walk_bp": 200.0}},
@@ -94,7 +104,7 @@ def describe(status):
 
 
 @contextmanager
-def acting(home, settings=None, *, seed=7, symbols=("BTCUSDT",)):
+def acting(home, settings=None, *, seed=7, symbols=("BTCUSDT", "ETHUSDT")):
     """Begin an exchange and an engine; end both."""
     with serving(Plan(symbols=symbols, seed=seed, days=3), token=TOKEN) as exchange:
         home.mkdir(parents=True, exist_ok=True)
@@ -113,5 +123,57 @@ def acting(home, settings=None, *, seed=7, symbols=("BTCUSDT",)):
                 ray.kill(engine, no_restart=True)
 
 
-def money(amount):
-    return Decimal(str(amount))
+class Truth:
+    """What the exchange itself says of the account, asked with pybit as anybody would."""
+
+    def __init__(self, exchange):
+        self.session = HTTP(api_key=exchange.key, api_secret=exchange.secret)
+        self.session.endpoint = exchange.url
+
+    def coins(self):
+        (account,) = self.session.get_wallet_balance(accountType="UNIFIED")["result"]["list"]
+        return {coin["coin"]: Decimal(coin["walletBalance"]) for coin in account["coin"]}
+
+    def positions(self):
+        found = self.session.get_positions(category="linear", settleCoin="USDT")["result"]["list"]
+        signs = {"Buy": 1, "Sell": -1, "": 0}
+        return {one["symbol"]: signs[one["side"]] * Decimal(one["size"]) for one in found if Decimal(one["size"])}
+
+    def open_orders(self):
+        linear = self.session.get_open_orders(category="linear", settleCoin="USDT")["result"]["list"]
+        spot = self.session.get_open_orders(category="spot")["result"]["list"]
+        return [one["orderLinkId"] for one in [*linear, *spot]]
+
+    def executions(self):
+        """Every fill, by the id of the execution: our link id, and how much."""
+        found = {}
+        for category in ("linear", "spot"):
+            cursor = None
+            while True:
+                page = self.session.get_executions(category=category, limit=100, cursor=cursor)["result"]
+                for one in page["list"]:
+                    if one["execType"] == "Trade":
+                        found[one["execId"]] = (one["orderLinkId"], Decimal(one["execQty"]))
+                cursor = page["nextPageCursor"]
+                if not cursor or not page["list"]:
+                    break
+        return found
+
+    def logged(self):
+        """The sum of all changes of USDT that the transaction log tells."""
+        total, cursor = Decimal(0), None
+        while True:
+            page = self.session.get_transaction_log(currency="USDT", limit=50, cursor=cursor)["result"]
+            total += sum((Decimal(line["change"]) for line in page["list"]), Decimal(0))
+            cursor = page["nextPageCursor"]
+            if not cursor or not page["list"]:
+                return total
+
+
+def books():
+    """What our own books hold over all strategies: coins, and contracts."""
+    state = decoded(PortfolioState, ray.get(ray.get_actor("portfolio", namespace=NAMESPACE).state.remote()))
+    held = {}
+    for commodity, accounts in state.ledger.account().items():
+        held[commodity] = sum(accounts.get(account, Decimal(0)) for account in (CASH, INVENTORY, POSITION))
+    return held
