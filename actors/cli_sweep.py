@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,7 +128,9 @@ def sweep(
             settings_file, options, strategy or (), assignments or (), parameters or (), random=random, seed=seed
         )
         tape = Catalog(catalog)
-        trials = specifications(settings, tape)
+        # Standard output is for the result: what a strategy's file or Ray prints is for people.
+        with redirect_stdout(sys.stderr):
+            trials = specifications(settings, tape)
         what = Sweep(sweep_id(settings, trials), settings.model_dump(mode="json"), len(trials))
         directory = SweepDirectory(out if out is not None else _RUNS / f"sweep-{what.id[:12]}")
         page = report if report is not None else directory.root / "report.html"
@@ -221,7 +224,7 @@ def _run(
         return load_market(run, build_strategies(run), catalog)
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    with _stopped_by_signals(), Progress(*columns, **progress_bar()) as bar:
+    with redirect_stdout(sys.stderr), Progress(*columns, **progress_bar()) as bar:
         task = bar.add_task("starting Ray", total=len(trials), left="")
 
         def told(so_far: "SoFar") -> None:
@@ -234,7 +237,8 @@ def _run(
             )
 
         try:
-            with _joined(address) if address is not None else _of_its_own(workers):
+            # Ray has an answer of its own to SIGTERM, which it gives while it starts: ours comes after.
+            with _joined(address) if address is not None else _of_its_own(workers), _stopped_by_signals():
                 from actors.gateways.compute import run_trials
 
                 run_trials(trials, load=load, keep=lambda rows: directory.keep(rows, types), progress=told)
@@ -258,14 +262,16 @@ def _of_its_own(workers: int | None) -> Iterator[None]:
     """A Ray of this command: on loopback, behind a token nobody else has, without the venue's keys, and gone with it."""
     from actors.cluster import environment
     from actors.detached import scrubbed
+    from actors.gateways.compute import SECRETS
 
     above = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="hean-", dir=above if len(above) <= _LONGEST_TEMP else "/tmp"))  # noqa: S108
     inherited = dict(os.environ)
     # Backtests may give way to whatever else this machine does: they stay as nice as Ray makes them.
     own = {name: value for name, value in environment(folder).items() if name != "RAY_worker_niceness"}
+    handed_down = {name: value for name, value in scrubbed(inherited).items() if not name.startswith(SECRETS)}
     os.environ.clear()
-    os.environ.update({**scrubbed(inherited), **own, "RAY_task_oom_retries": "3"})
+    os.environ.update({**handed_down, **own, "RAY_task_oom_retries": "3"})
     try:
         _init("local", num_cpus=workers, include_dashboard=False, _temp_dir=str(folder / "r"))
         yield
@@ -300,7 +306,7 @@ def _init(address: str, **options: Any) -> None:
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as refusal:
+    except Exception as refusal:  # Ray raises whatever it likes, plain exceptions among it
         said = next((line.strip() for line in str(refusal).splitlines() if line.strip()), type(refusal).__name__)
         raise HeanError(f"Ray at {address} does not start, or does not take us in: {said}") from refusal
 

@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ray
 from msgspec import Struct
-from ray.exceptions import RayError, RayTaskError
 
 from hean.backtest.market import Market
 from hean.backtest.sweep import Row, Trial, by_market, chunk_size, refused, run_trial
@@ -24,9 +22,11 @@ WINDOW = 3
 RETRIES = 3
 """How often a task is run again whose worker has died."""
 
+SECRETS = ("BYBIT_", "HEAN_KEYS", "HEAN_ADMIN_TOKEN")
+"""What names in the environment begin with that no backtest has any business with."""
+
 _RECENT = 64
 _LOOK_S = 0.5
-_SECRETS = ("BYBIT_", "HEAN_KEY")
 
 
 class Progress(Struct, frozen=True):
@@ -108,6 +108,8 @@ def run_trials(
     Raises:
         HeanError: a worker cannot run any trial: it has other code.
     """
+    import ray  # not with this module: Ray reads the environment as it is imported, and that may yet have to be set
+
     began = time.monotonic()
     done = failed = 0
     flying: dict[Any, _Flight] = {}
@@ -160,6 +162,9 @@ def run_trials(
 
 def _land(flying: dict[Any, _Flight], queue: _Queue, finished: Callable[[Sequence[Row]], None]) -> None:
     """Take in every task that has ended."""
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
     if not flying:
         return
     ended, _ = ray.wait(list(flying), num_returns=len(flying), timeout=0)
@@ -187,6 +192,6 @@ def run_chunk(market: Market, trials: Sequence[Trial]) -> list[Row]:
 
     A worker has no business with an exchange: whatever keys its node was started with are gone before a strategy's file is read.
     """
-    for name in [name for name in os.environ if name.startswith(_SECRETS)]:
+    for name in [name for name in os.environ if name.startswith(SECRETS)]:
         del os.environ[name]
     return [run_trial(trial, market, clock=time.perf_counter) for trial in trials]
