@@ -84,7 +84,7 @@ class Crew:
     def peers(self) -> dict[str, Peer]:
         return {
             name: Peer(member.handle, member.recovered.takes, member.incarnation)
-            for name, member in self.members.items()
+            for name, member in list(self.members.items())
             if member.recovered is not None
         }
 
@@ -124,10 +124,11 @@ class Crew:
 
         Each is asked anew as soon as it has answered: how long that takes is how far its mailbox is behind.
         """
-        for member in self.members.values():
+        members = list(self.members.values())  # others may come and go meanwhile
+        for member in members:
             if member.asked is None:
                 member.asked, member.asked_at = member.handle.ping.remote(), time.monotonic()
-        asked = {member.asked: member for member in self.members.values()}
+        asked = {member.asked: member for member in members}
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0.1)
         for ref in ready:
             member = asked[ref]
@@ -139,7 +140,7 @@ class Crew:
             member.asked = None
             if member.pulse is not None and member.pulse.detail:
                 return FallenError(member.name, member.pulse.detail)
-        for member in self.members.values():
+        for member in members:
             waited = time.monotonic() - member.asked_at
             if member.asked is not None and waited > limit_s:
                 member.lag_s = waited

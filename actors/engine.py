@@ -24,11 +24,13 @@ from actors.feed import FeedActor
 from actors.heartbeat import Heartbeat
 from actors.logs import NodeLog
 from actors.places import Places, read_settings
+from actors.process_factory import ProcessFactoryActor
 from actors.roles import (
     BrokerActor,
     MonitorActor,
     PaperVenueActor,
     PortfolioActor,
+    ProcessActor,
     ReconcilerActor,
     RiskManagerActor,
     StrategyActor,
@@ -36,11 +38,13 @@ from actors.roles import (
 from actors.shell import ComponentActor, Post, Seat
 from actors.venue import VenueActor
 from actors.words import EngineView, OrderRow, Phase, PositionView, WhyView
+from hean import codec
 from hean.engine_settings import EngineSettings
 from hean.errors import HeanError
 from hean.instruments import Instrument
 from hean.live_system import live_strategies, topology, traded
 from hean.messages import (
+    CORE,
     Envelope,
     EpochBegan,
     KillSwitchReset,
@@ -61,9 +65,6 @@ from hean.units import SECOND
 
 NAME = "engine"
 SETTINGS = "settings.json"
-
-CORE = ("portfolio", "reconciler", "broker", "risk", "venue", "feed")
-"""Without any of these there is no trading: when one dies, all are begun anew."""
 
 _KINDS: dict[str, type[ComponentActor]] = {
     "portfolio": PortfolioActor,
@@ -137,7 +138,8 @@ class EngineActor:
             reason=seen.trading.reason if seen.trading is not None else "",
             blocked=self._blocked,
             tripped=f"{seen.tripped.cause}: {seen.tripped.measured}" if seen.tripped is not None else "",
-            equity=equity.equity if equity is not None else None,
+            # Before the first comparison the books are empty: that is no worth.
+            equity=equity.equity if equity is not None and since is not None else None,
             equity_age_s=(now - equity.ts) / SECOND if equity is not None else None,
             marks_known=equity.marks_known if equity is not None else None,
             reconcile_lag_s=(now - (since or self._ts_began)) / SECOND if since or self._ts_began else None,
@@ -221,6 +223,28 @@ class EngineActor:
         self._ending.set()
         return self._ended.wait(timeout_s)
 
+    # --- asked by the factory -------------------------------------------------------------------
+
+    def host(self, name: str, component: Any) -> None:
+        """Give a process an actor, connected to the others."""
+        timeout = self.settings.supervision.ready_s
+        life = self._book.begin(name, "asked for", time.time_ns())
+        with self._lock:
+            self._crew.make(name, ProcessActor, life, self._seat(name, life), component)
+        self._crew.recover([name], timeout)
+        self._crew.connect([name], timeout)
+        self._introduce(name)
+
+    def pass_on(self, name: str, message: Message) -> None:
+        """Tell a process something on its factory's behalf."""
+        envelope = Envelope(NAME, 0, time.time_ns(), "", "", message)
+        self._crew.members[name].handle.tell.remote(codec.letters([envelope]), f"{NAME}@{self._life}")
+
+    def leave(self, name: str) -> None:
+        """End a process's actor, if there is one."""
+        with self._lock:
+            self._crew.end([name])
+
     # --- the one thread that works --------------------------------------------------------------
 
     def _live(self) -> None:
@@ -270,7 +294,7 @@ class EngineActor:
         if latched is not None:
             self._tell(PullKillSwitch(latched.person, latched.reason))
         self._crew.settle(kept, timeout)
-        self._tell(NodeStarted("core"))
+        self._tell(NodeStarted(CORE))
         self._crew.settle(kept, timeout)
         self._untold = []
         self._set(Phase.RECONCILING)
@@ -285,7 +309,7 @@ class EngineActor:
     def _make(self, life: int) -> list[str]:
         """Make every actor, side by side."""
         for node in self._topology.nodes:
-            seat = Seat(node.name, self.home, self.settings, self._instruments, self._book.tag, life)
+            seat = self._seat(node.name, life)
             if node.role == "strategy":
                 self._crew.make(node.name, StrategyActor, life, seat)
             elif node.role in _KINDS:
@@ -294,9 +318,15 @@ class EngineActor:
                 self._crew.make(node.name, PaperVenueActor, life, seat)
             elif node.role == "venue":
                 self._crew.make(node.name, VenueActor, life, seat, self._places.venue)
-        seat = Seat("feed", self.home, self.settings, self._instruments, self._book.tag, life)
-        self._crew.make("feed", FeedActor, life, seat, self._places.feed)
+        self._crew.make("feed", FeedActor, life, self._seat("feed", life), self._places.feed)
+        self._make_factory(life)
         return list(self._crew.members)
+
+    def _seat(self, name: str, life: int) -> Seat:
+        return Seat(name, self.home, self.settings, self._instruments, self._book.tag, life)
+
+    def _make_factory(self, life: int) -> None:
+        self._crew.make("factory", ProcessFactoryActor, life, self._places.processes, life, EngineHosts())
 
     def _open_venue(self, timeout_s: float) -> None:
         """Let the venue take up the orders that may be open, and ask for what happened since we last knew all."""
@@ -377,25 +407,27 @@ class EngineActor:
         """Begin a strategy or the monitor anew without the others; whether that was done."""
         name = fallen.node
         role = next((node.role for node in self._topology.nodes if node.name == name), "")
-        if role not in {"strategy", "monitor"}:
+        if role == "process":
+            self.leave(name)  # its factory hears nothing more of it, and its patience ends
+            return True
+        if role not in {"strategy", "monitor", "factory"}:
             return False
         self._died(name, fallen.why)
         self._tell(NodeFailed(name, fallen.why))
         timeout = self.settings.supervision.ready_s
         life = self._book.begin(name, fallen.why, time.time_ns())
-        seat = Seat(name, self.home, self.settings, self._instruments, self._book.tag, life)
-        self._crew.make(name, StrategyActor if role == "strategy" else MonitorActor, life, seat)
+        if role == "factory":
+            self._make_factory(life)
+        else:
+            self._crew.make(name, StrategyActor if role == "strategy" else MonitorActor, life, self._seat(name, life))
         self._crew.recover([name], timeout)
         self._crew.connect([name], timeout)
-        peer = self._crew.peers()[name]
-        others = [one for one in self._crew.members if one != name]
-        self._crew.ask(others, "connect", {name: peer}, timeout_s=timeout)
-        self._post.connect({name: peer})
+        others = self._introduce(name)
         if role == "monitor":
             cursors = {name: self._crew.cursors()[name]}
             self._crew.ask(others, "deliver_again", cursors, timeout_s=timeout)
             self._post.again(cursors)
-        else:
+        elif role == "strategy":
             plan = self._places.warm_up
             strategy = next(one for one in self._strategies if one.name == name)
             self._warming[name] = self._crew.members[name].handle.warm.remote(plan, strategy.warmup_ns)
@@ -403,6 +435,14 @@ class EngineActor:
         self._tell(NodeStarted(name))
         self.log.info("begun anew", name=name, life=life)
         return True
+
+    def _introduce(self, name: str) -> list[str]:
+        """Tell the others where one is now, and who they are."""
+        peer = self._crew.peers()[name]
+        others = [one for one in self._crew.members if one != name]
+        self._crew.ask(others, "connect", {name: peer}, timeout_s=self.settings.supervision.ready_s)
+        self._post.connect({name: peer})
+        return others
 
     def _died(self, node: str, why: str) -> None:
         death = Death(time.time_ns(), node, why)
@@ -466,6 +506,19 @@ class EngineActor:
     def _permit(self) -> tuple[str, ...]:
         gate = live_gate(self.settings)
         return gate if isinstance(gate, tuple) else ()
+
+
+class EngineHosts:
+    """How the factory has the engine give its components actors."""
+
+    def start(self, node: str, component: Any) -> None:
+        ray.get(find().host.remote(node, component))
+
+    def tell(self, node: str, message: Message) -> None:
+        ray.get(find().pass_on.remote(node, message))
+
+    def stop(self, node: str) -> None:
+        ray.get(find().leave.remote(node))
 
 
 def create(home: Path, settings: EngineSettings) -> Any:

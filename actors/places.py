@@ -14,6 +14,7 @@ from actors.gateways.bybit_feed import FeedConfig
 from actors.gateways.bybit_rest import Backoff, BybitRest, UnansweredError
 from actors.gateways.bybit_venue import VenueConfig
 from actors.gateways.fence import write_epoch
+from actors.process_steps import ProcessPlan
 from actors.venue import VenuePlan
 from hean.engine_settings import EngineSettings, VenueMode
 from hean.errors import ConfigError, VenueError
@@ -68,6 +69,9 @@ class Places:
         self.venue = VenuePlan(self.endpoint, account, home / KEYS, self.dry_run)
         # The sandbox has another past each time it is begun anew.
         kept = None if settings.venue is VenueMode.SANDBOX else home / "past"
+        self.processes = ProcessPlan(
+            home, home.parent / "catalog", self.endpoint, None if settings.venue.is_ours else home / KEYS
+        )
         self.warm_up = WarmUpPlan(self.endpoint, kept, feed.bar_minutes)
 
     def rules(self, names: Iterable[str]) -> dict[str, Instrument]:

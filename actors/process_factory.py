@@ -76,6 +76,7 @@ class ProcessFactoryActor:
     Args:
         plan: Where processes work.
         incarnation: The life this is, as the engine counts them.
+        hosts: Who gives components actors; without it, processes that need one are refused.
         definitions: The processes there are.
         works: How each kind of step is worked.
         components: The same for steps that are components: what makes them.
@@ -85,6 +86,7 @@ class ProcessFactoryActor:
         self,
         plan: ProcessPlan,
         incarnation: int = 0,
+        hosts: Hosts | None = None,
         *,
         definitions: Sequence[ProcessDefinition] = OFFERED,
         works: Mapping[str, Work] = WORKS,
@@ -97,7 +99,7 @@ class ProcessFactoryActor:
         self._components = dict(components)
         self._factory = ProcessFactory(definitions)
         self._table: RunTable | None = None
-        self._hosts: Hosts | None = None
+        self._hosts = hosts
         self._lock = threading.RLock()
         self._stirred = threading.Event()
         self._resting = False
@@ -155,8 +157,7 @@ class ProcessFactoryActor:
                 self._table = None
 
     def ping(self) -> Pulse:
-        waiting = sum(not run.is_over for run in self._factory.state.runs.values())
-        return Pulse("factory", os.getpid(), time.time_ns(), self._told, self._post.sent, f"{waiting} runs under way")
+        return Pulse("factory", os.getpid(), time.time_ns(), self._told, self._post.sent, "")
 
     def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
         return self._post.again(cursors)

@@ -1,13 +1,14 @@
 """What the actors are called in Ray's dashboard, and what the engine asks of one role alone."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors import views
-from actors.shell import ComponentActor
+from actors.shell import ComponentActor, Seat
 from hean.execution.orders import Restorable
 from hean.messages import Envelope, OrderRejected
 from hean.monitor import MonitorState
+from hean.trading_system import Strategy
 
 if TYPE_CHECKING:  # of strategies alone: the others need neither sockets nor a compiler
     from actors.gateways.warm_up import Warmed, WarmUp
@@ -88,7 +89,14 @@ class MonitorActor(ComponentActor):
 
 
 class ProcessActor(ComponentActor):
-    """A process: a component with an end."""
+    """A process: a component with an end, made by the factory."""
+
+    def __init__(self, seat: Seat, made: Any) -> None:
+        super().__init__(seat)
+        self._made = made
+
+    def _build(self, _: Sequence[Strategy]) -> Any:
+        return self._made
 
 
 class PaperVenueActor(ComponentActor):

@@ -29,6 +29,7 @@ from hean.messages import Envelope, Fact, Message, Observation
 from hean.recovery import Retelling
 from hean.store.journal import Journal
 from hean.topology import Node
+from hean.trading_system import Strategy
 
 _LOCK_WAIT_S = 10.0
 _REMEMBERED = 20_000
@@ -211,7 +212,7 @@ class ComponentActor:
         graph = topology(seat.settings, strategies)
         self._node = next(node for node in graph.nodes if node.name == seat.node)
         self._keeping = KEEPING.get(self._node.role, Keeping.ENTRIES)
-        self.component = component(seat.settings, seat.instruments, seat.node, seat.tag, strategies)
+        self.component = self._build(strategies)
         snapshot, entries = None, 0
         if self._keeping is not Keeping.NOTHING:
             self._journal = _opened(seat)
@@ -238,6 +239,10 @@ class ComponentActor:
             dict(self._life.hearing.cursors),
             frozenset(one.__name__ for kind in takes(self.component) for one in codec.spoken(kind)),
         )
+
+    def _build(self, strategies: Sequence[Strategy]) -> Any:
+        seat = self.seat
+        return component(seat.settings, seat.instruments, seat.node, seat.tag, strategies)
 
     def _remember(self, journal: Journal, known: int) -> None:
         """Take up the facts said up to the entry of the snapshot: they too may not have arrived."""

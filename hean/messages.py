@@ -438,8 +438,37 @@ class VenueOrder(Struct, frozen=True, gc=False):
     filled: Decimal
 
 
+class EntryKind(enum.StrEnum):
+    """What a line of the venue's log is about."""
+
+    FILL = "fill"
+    FUNDING = "funding"
+    INTEREST = "interest"
+    OTHER = "other"
+
+
+class VenueEntry(Struct, frozen=True, gc=False):
+    """Something the venue has booked, by the id that we know it by.
+
+    `amount` is in `currency`: the fee of a fill, positive when paid; funding, positive when received; interest, positive when
+    paid; of anything else what it changed the balance by.
+    """
+
+    entry_id: str
+    kind: EntryKind
+    instrument: str
+    currency: str
+    amount: Decimal
+    ts_event: int
+
+
 class AccountSnapshot(Fact, frozen=True):
-    """The venue's own word at `ts_event`. `complete` is False when any part of the query failed: then nothing is known."""
+    """The venue's own word at `ts_event`. `complete` is False when any part of the query failed: then nothing is known.
+
+    `entries` are the mean prices positions were entered at, by instrument. `modes` is what is set, in the venue's words:
+    "margin" for the account, "<instrument> position" and "<instrument> leverage" for a contract. `booked` is what it has
+    booked since some time before it was last asked.
+    """
 
     request_id: int
     ts_event: int
@@ -447,6 +476,9 @@ class AccountSnapshot(Fact, frozen=True):
     orders: tuple[VenueOrder, ...]
     positions: dict[str, Decimal]
     balances: dict[str, Decimal]
+    entries: dict[str, Decimal]
+    modes: dict[str, str]
+    booked: tuple[VenueEntry, ...]
 
 
 class ReconcileDue(Fact, frozen=True):
@@ -490,10 +522,21 @@ class BooksAdjusted(Fact, frozen=True):
 
 
 class DiscrepancyKind(enum.StrEnum):
+    """In what ours and theirs differ.
+
+    A fill of which we were never told is UNKNOWN_FILL; a fee, or funding and interest, that was booked otherwise than told
+    is FEE or FUNDING; profit realised at another time than we thought shows as AVG_PRICE.
+    """
+
     MISSING_LOCAL = "MISSING_LOCAL"
     MISSING_VENUE = "MISSING_VENUE"
     QUANTITY = "QUANTITY"
+    AVG_PRICE = "AVG_PRICE"
+    UNKNOWN_FILL = "UNKNOWN_FILL"
     BALANCE = "BALANCE"
+    FEE = "FEE"
+    FUNDING = "FUNDING"
+    MODE = "MODE"
     LEG_IMBALANCE = "LEG_IMBALANCE"
 
 
@@ -578,7 +621,13 @@ class ErrorReported(Fact, frozen=True):
     detail: str
 
 
+CORE = "core"
+"""In the place of a node: all without which there is no trading."""
+
+
 class NodeStarted(Fact, frozen=True):
+    """A node has begun, or begun anew, and is connected; `CORE` where that is all of them."""
+
     node: str
 
 

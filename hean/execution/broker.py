@@ -15,6 +15,7 @@ from hean.execution.pairs import Pair, PairConfig, PairExecutor, pair_of
 from hean.instruments import Instrument
 from hean.market.crossings import first_beyond
 from hean.messages import (
+    CORE,
     AmendOrder,
     Bar,
     CancelAll,
@@ -170,8 +171,9 @@ class Broker:
                 yield from self._cancel_resting(strategy)
                 if not strategy:
                     yield message  # the venue may hold what nobody told us of
-            case NodeStarted():
-                yield from self._restart(now)
+            case NodeStarted(node=node):
+                if node == CORE:
+                    yield from self._restart(now)
             case TradingStateChanged(trading=trading):
                 self._state.trading = trading
                 self._pairs.hurried = trading is not TradingState.ACTIVE

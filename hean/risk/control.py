@@ -33,6 +33,10 @@ KEPT = frozenset({"drawdown", "reconcile", "discrepancy", "clock"})
 Consequence: TypeAlias = TradingStateChanged | KillSwitchTripped | CancelAll | SubmitOrder | SubmitPair | VerifyFlat
 
 
+LOOKERS_ON = frozenset({"monitor", "factory", "smoke"})
+"""Nodes that take no part in trading."""
+
+
 class Control:
     """Trading is HALTED until started and once the switch has tripped, REDUCING while there is any cause, else ACTIVE.
 
@@ -218,8 +222,10 @@ class Control:
         yield from self._tripped(self._kill.error(now, order_id), now)
 
     def node_failed(self, message: NodeFailed, now: int) -> Iterator[Consequence]:
-        """A strategy is restarted alone; without any other node what we know is not whole."""
-        if message.node.partition("@")[0] not in self._strategies:
+        """A strategy is begun anew alone, its orders called back; without a node of the core what we know is not whole."""
+        if message.node in self._strategies:
+            yield CancelAll(message.node)
+        elif message.node not in LOOKERS_ON:
             self.state.reducing["node"] = f"{message.node} failed: {message.reason}"
         yield from self._tripped(self._kill.death(now), now)
         yield from self.announce()
