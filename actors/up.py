@@ -340,6 +340,10 @@ def end(home: Path, tell: Tell) -> None:
     folder = home / last.mode if last is not None else None
     if cluster.is_running(home):
         _end_engine(home, tell)
+    elif cluster.known(home) is not None:
+        tell(
+            "Ray is dead already: the engine did not end in order, and goes on from its journals at the next `hean up`"
+        )
     if folder is not None:
         for file in (WATCHDOG, EXCHANGE):
             _end_process(folder / file, tell)
