@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,8 @@ from msgspec import Struct
 MARK = "HEAN_MARK"
 # Of the engine and of its gateways: what else is started here has no business with them.
 _SECRETS = ("BYBIT_",)
+_BEGIN_S = 2.0
+_QUIET_LOOKS = 2
 
 
 class Detached(Struct, frozen=True):
@@ -33,7 +35,7 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def launch(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Detached:
+def launch(command: list[str], *, environment: Mapping[str, str], log: Path) -> Detached:
     """Start a process in a session of its own; what it prints is added to `log`.
 
     Args:
@@ -57,7 +59,12 @@ def launch(command: Sequence[str], *, environment: Mapping[str, str], log: Path)
         ],
         setsid=True,
     )
-    return Detached(pid, mark)
+    process = Detached(pid, mark)
+    # For a moment the new program has no environment yet; one that has ended already has none any more.
+    limit = time.monotonic() + _BEGIN_S
+    while not is_alive(process) and not _is_over(pid) and time.monotonic() < limit:
+        time.sleep(0.005)
+    return process
 
 
 def python(*arguments: str) -> list[str]:
@@ -69,7 +76,7 @@ def is_alive(process: Detached) -> bool:
     """Whether it still runs, and is still ours."""
     try:
         found = psutil.Process(process.pid)
-        return found.status() != psutil.STATUS_ZOMBIE and found.environ().get(MARK) == process.mark
+        return bool(found.status() != psutil.STATUS_ZOMBIE and found.environ().get(MARK) == process.mark)
     except psutil.Error:
         return False
 
@@ -93,12 +100,21 @@ def end(mark: str, patience_s: float) -> int:
     # Not `psutil.wait_procs`: it takes a zombie for a living process.
     while (left := list(marked(mark))) and time.monotonic() < deadline:
         time.sleep(0.1)
-    while left:
+    quiet = 0
+    while quiet < _QUIET_LOOKS:  # one that is just being started carries no mark for a moment
         for process in left:
             _tell(process, kill=True)
-        time.sleep(0.05)
+        time.sleep(0.02)
         left = list(marked(mark))
+        quiet = 0 if left else quiet + 1
     return len(asked)
+
+
+def _is_over(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
 
 
 def _tell(process: psutil.Process, *, kill: bool) -> None:
