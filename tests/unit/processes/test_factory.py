@@ -331,7 +331,7 @@ def test_a_run_of_a_process_that_is_no_more_fails_and_can_still_be_seen():
     assert [(one.name, one.status) for one in view.steps] == [("a", "INTERRUPTED")]
 
 
-def test_runs_that_are_long_over_leave_memory_and_come_back_when_asked_for():
+def test_runs_that_are_long_over_leave_memory():
     stage = told(step("a"))
     for number in range(REMEMBERED + 3):
         stage.ask(f"r{number}").ended("a", run_id=f"r{number}")
