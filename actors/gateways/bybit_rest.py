@@ -257,6 +257,17 @@ class BybitRest:
         with _reading():
             return decode.balances(result.get("list"))
 
+    def margin_mode(self) -> str:
+        """How the account is margined, in the venue's word.
+
+        Raises:
+            UnansweredError: The venue did not say.
+        """
+        mode = self._ask("get_account_info", {}).get("marginMode")
+        if not isinstance(mode, str):
+            raise UnansweredError("get_account_info: the answer names no margin mode")
+        return mode
+
     def report(self, request_id: int, since: int, categories: tuple[Category, ...]) -> AccountReport:
         """Ask for everything. A part that fails leaves the snapshot incomplete: nothing is read as nothing."""
         now = time.time_ns()
@@ -272,6 +283,7 @@ class BybitRest:
         orders = tuple(word for of in categories for word in part(f"orders {of}", partial(self.open_orders, of), []))
         positions = part("positions", self.positions, [])
         balances = part("balances", self.balances, {})
+        margin = part("account", self.margin_mode, "")
         executions = tuple(
             said
             for of in categories
@@ -279,9 +291,19 @@ class BybitRest:
         )
         transactions = part("transaction log", lambda: self.transactions(since, now), [])
         held: dict[str, Decimal] = {}
+        entries: dict[str, Decimal] = {}
+        modes = {"margin": margin}
         for position in positions:
+            name = position.instrument
+            modes[f"{name} position"] = "hedge" if position.position_idx else "one-way"
+            if position.leverage is not None:
+                modes[f"{name} leverage"] = f"{position.leverage.normalize():f}"
             if position.quantity:
-                held[position.instrument] = held.get(position.instrument, Decimal(0)) + position.quantity
+                held[name] = held.get(name, Decimal(0)) + position.quantity
+                if position.entry is not None and held[name] == position.quantity:
+                    entries[name] = position.entry
+                else:
+                    entries.pop(name, None)  # of two positions held against each other there is no one mean
         snapshot = AccountSnapshot(
             request_id=request_id,
             ts_event=now,
@@ -293,6 +315,9 @@ class BybitRest:
             ),
             positions=held,
             balances=balances,
+            entries=entries,
+            modes=modes,
+            booked=tuple(decode.entry(line) for line in transactions),
         )
         return AccountReport(snapshot, orders, tuple(positions), executions, tuple(transactions), tuple(failures))
 

@@ -37,6 +37,7 @@ from hean.instruments import Category, Instrument, instrument_id
 from hean.messages import (
     Bar,
     BookLevels,
+    EntryKind,
     FundingRate,
     FundingSettled,
     InterestCharged,
@@ -45,6 +46,7 @@ from hean.messages import (
     PremiumIndex,
     Side,
     Trade,
+    VenueEntry,
 )
 from hean.units import MILLISECOND
 
@@ -564,6 +566,24 @@ def interest(line: Transaction) -> InterestCharged | None:
         return None
     return InterestCharged(
         line.row_id, line.currency, (line.size or Decimal(0)).copy_abs(), -line.change, line.ts_event
+    )
+
+
+_ENTRIES = {
+    "TRADE": EntryKind.FILL,
+    "LIQUIDATION": EntryKind.FILL,
+    "ADL": EntryKind.FILL,
+    "SETTLEMENT": EntryKind.FUNDING,
+    "INTEREST": EntryKind.INTEREST,
+}
+
+
+def entry(line: Transaction) -> VenueEntry:
+    """A line of the transaction log as it is laid beside what we were told."""
+    kind = _ENTRIES.get(line.kind, EntryKind.OTHER)
+    amount = {EntryKind.FILL: line.fee, EntryKind.FUNDING: line.funding, EntryKind.INTEREST: -line.change}
+    return VenueEntry(
+        line.ledger_id, kind, line.instrument, line.currency, amount.get(kind, line.change), line.ts_event
     )
 
 

@@ -13,6 +13,7 @@ from hean.execution.venue_state import SimulatedVenueConfig, SimulatedVenueState
 from hean.instruments import Category, Instrument
 from hean.messages import (
     Bar,
+    EntryKind,
     FundingRate,
     FundingSettled,
     InterestCharged,
@@ -20,6 +21,7 @@ from hean.messages import (
     OrderFilled,
     Side,
     SubmitOrder,
+    VenueEntry,
 )
 from hean.units import HOUR
 
@@ -80,11 +82,13 @@ class Clearing:
             owned[strategy] = owned.get(strategy, ZERO) + signed
         self._changed()
         state.trades += 1
+        trade_id = f"sim-{state.trades}"
+        self._log(trade_id, EntryKind.FILL, instrument.id, coin, paid, now)
         return OrderFilled(
             client_order_id,
             strategy,
             instrument.id,
-            f"sim-{state.trades}",
+            trade_id,
             side,
             quantity,
             price,
@@ -102,6 +106,12 @@ class Clearing:
 
     def _changed(self) -> None:
         self._margin = self._cash = None
+
+    def _log(self, name: str, kind: EntryKind, instrument: str, currency: str, amount: Decimal, now: int) -> None:
+        log = self._state.log
+        log.append(VenueEntry(name, kind, instrument, currency, amount, now))
+        if len(log) >= 2 * _LOGGED:
+            del log[:_LOGGED]
 
     # --- what an order asks for ---------------------------------------------------------------------
 
@@ -168,9 +178,9 @@ class Clearing:
         amount = booked(settlement(position.quantity, mark, rate))
         self._account.credit(self.quote, amount)
         self._changed()
-        yield FundingSettled(
-            f"{name}:{funding.ts_event}", name, position.quantity, rate, mark, amount, funding.ts_event
-        )
+        settlement_id = f"{name}:{funding.ts_event}"
+        self._log(settlement_id, EntryKind.FUNDING, name, self.quote, amount, funding.ts_event)
+        yield FundingSettled(settlement_id, name, position.quantity, rate, mark, amount, funding.ts_event)
 
     def watch_debt(self, now: int) -> None:
         """Let interest begin at the next hour where quote currency is owed, and set against coins."""
@@ -196,6 +206,7 @@ class Clearing:
         amount = booked(owed * self._config.borrow_rate_hourly)
         self._account.credit(self.quote, -amount)
         self._changed()
+        self._log(charge_id, EntryKind.INTEREST, "", self.quote, amount, now)
         yield InterestCharged(charge_id, self.quote, owed, amount, now)
 
     # --- margin -------------------------------------------------------------------------------------
@@ -274,5 +285,8 @@ class Clearing:
             prices[adverse.instrument] = adverse.low if form.slopes[adverse.instrument] > 0 else adverse.high
         return prices
 
+
+_LOGGED = 200
+"""Lines of the log that are kept at the least: far more than can be on their way when somebody asks."""
 
 _NOTHING: dict[str, Decimal] = {}

@@ -266,7 +266,19 @@ class SimulatedVenue:
             for order in (working.order,)
         )
         positions = {name: position.quantity for name, position in account.positions.items()}
-        return AccountSnapshot(message.request_id, now, True, orders, positions, dict(account.balances))
+        entries = {name: position.value / position.quantity for name, position in account.positions.items()}
+        modes = {f"{name} leverage": f"{self.config.leverage.normalize():f}" for name in positions}
+        return AccountSnapshot(
+            message.request_id,
+            now,
+            True,
+            orders,
+            positions,
+            dict(account.balances),
+            entries,
+            modes,
+            tuple(self._state.log),
+        )
 
     # --- rows that pass in silence --------------------------------------------------------------
 

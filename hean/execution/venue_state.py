@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from hean.execution.account import Account
 from hean.execution.margin import ZERO
 from hean.market.book import OrderBook
-from hean.messages import Side, SubmitOrder
+from hean.messages import Side, SubmitOrder, VenueEntry
 
 
 class Tier(enum.StrEnum):
@@ -107,7 +107,7 @@ class Desk(Struct):
 class SimulatedVenueState(Struct):
     """`ts_interest` is when interest is next due, None while nothing is borrowed; `link_ids` are those used up.
 
-    `books` is what is displayed where a book is known. `owned` is each strategy's part of the netted derivative positions, by instrument and strategy: what its exits may close.
+    `books` is what is displayed where a book is known, `log` the newest of what was booked. `owned` is each strategy's part of the netted derivative positions, by instrument and strategy: what its exits may close.
     """
 
     account: Account
@@ -118,3 +118,4 @@ class SimulatedVenueState(Struct):
     owned: dict[str, dict[str, Decimal]] = field(default_factory=dict)
     link_ids: dict[str, None] = field(default_factory=dict)
     books: dict[str, OrderBook] = field(default_factory=dict)
+    log: list[VenueEntry] = field(default_factory=list)

@@ -12,7 +12,7 @@ from hean.bybit.book_chain import BookChain, Link
 from hean.bybit.decode import OrderStage, Ticker
 from hean.errors import DataError
 from hean.instruments import Category, instrument_id
-from hean.messages import FundingRate, FundingSettled, InterestCharged, Liquidity, MarkPrice, Side, Trade
+from hean.messages import EntryKind, FundingRate, FundingSettled, InterestCharged, Liquidity, MarkPrice, Side, Trade
 from tests.bybit import recorded
 from tests.data_dir import needs_data
 
@@ -287,6 +287,24 @@ def test_a_line_of_the_log_that_does_not_add_up_is_refused():
     assert decode.transactions([LINE])[0].change == Decimal("-0.132")
     with pytest.raises(DataError, match="changes by"):
         decode.transactions([LINE | {"fee": "0.131"}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "amount"),
+    [
+        ({}, EntryKind.FILL, "0.132"),
+        ({"type": "ADL"}, EntryKind.FILL, "0.132"),
+        ({"type": "SETTLEMENT", "fee": "0", "funding": "-0.132"}, EntryKind.FUNDING, "-0.132"),
+        ({"type": "INTEREST"}, EntryKind.INTEREST, "0.132"),
+        ({"type": "TRANSFER_OUT"}, EntryKind.OTHER, "-0.132"),
+    ],
+)
+def test_a_line_of_the_log_is_known_by_what_we_were_told_it_is_called(changes, kind, amount):
+    (line,) = decode.transactions([LINE | changes])
+    entry = decode.entry(line)
+
+    assert (entry.kind, entry.amount, entry.currency) == (kind, Decimal(amount), "USDT")
+    assert entry.entry_id == line.ledger_id
 
 
 def test_interest_is_what_was_paid():

@@ -10,13 +10,18 @@ from hean.errors import ContractError
 from hean.execution.broker import Broker
 from hean.execution.simulated_venue import SimulatedVenue
 from hean.messages import (
+    AmendOrder,
     Bar,
+    CancelAll,
     CancelOrder,
+    ErrorReported,
     Fact,
     FeedStale,
     KillSwitchTripped,
+    OrderAmended,
     OrderOutcomeUnknown,
     Quote,
+    ReconcileDue,
     Signal,
     SignalRefused,
     SnapshotAccount,
@@ -26,6 +31,7 @@ from hean.messages import (
 )
 from hean.monitor import Monitor
 from hean.portfolio.portfolio import Portfolio
+from hean.processes.smoke_test import SmokeTest
 from hean.reconcile.reconciler import Reconciler
 from hean.risk.manager import RiskManager
 from hean.strategies.basis_arbitrage import BasisArbitrage
@@ -35,11 +41,11 @@ from hean.topology import ANY, ROUTES, Node, Route, Topology, faults, mermaid
 
 
 class LiveVenue:
-    """What Bybit may say and our own venue never does: it may not answer at all."""
+    """What Bybit's gateway takes and may say, and our own venue never does: the venue may not answer at all."""
 
     def handle(
-        self, message: SubmitOrder | CancelOrder | SnapshotAccount, now: int
-    ) -> Iterator[OrderOutcomeUnknown]: ...
+        self, message: SubmitOrder | AmendOrder | CancelOrder | CancelAll | SnapshotAccount, now: int
+    ) -> Iterator[OrderOutcomeUnknown | OrderAmended | ErrorReported | ReconcileDue]: ...
 
 
 ROLES = {
@@ -50,6 +56,7 @@ ROLES = {
     "reconciler": [Reconciler],
     "monitor": [Monitor],
     "strategy": [ImpulseEngine, FundingHarvester, BasisArbitrage],
+    "process": [SmokeTest],
 }
 
 
@@ -165,7 +172,7 @@ def test_every_fact_reaches_the_monitor_once_and_nothing_reaches_its_sender():
 
 def test_an_order_reaches_the_venue_by_way_of_risk_and_broker_alone():
     senders = {(route.source, route.to) for route in ROUTES if SubmitOrder in route.sends}
-    assert senders == {("risk", "broker"), ("broker", "venue")}
+    assert senders == {("risk", "broker"), ("broker", "venue"), ("process", "risk")}
     assert {(route.source, route.to) for route in ROUTES if Signal in route.sends} == {("strategy", "risk")}
 
 

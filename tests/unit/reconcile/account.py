@@ -18,7 +18,9 @@ def listed(name, *, filled="0"):
     return VenueOrder(name, PERP, Side.BUY, D(1), D(filled))
 
 
-def snapshot(request=1, *, at=0.0, complete=True, orders=(), positions=None, balances=None):
+def snapshot(
+    request=1, *, at=0.0, complete=True, orders=(), positions=None, balances=None, entries=None, modes=None, booked=()
+):
     return AccountSnapshot(
         request_id=request,
         ts_event=int(at * SECOND),
@@ -26,4 +28,7 @@ def snapshot(request=1, *, at=0.0, complete=True, orders=(), positions=None, bal
         orders=tuple(orders),
         positions={name: D(amount) for name, amount in (positions or {}).items()},
         balances={name: D(amount) for name, amount in (balances or {}).items()},
+        entries={name: D(price) for name, price in (entries or {}).items()},
+        modes=modes or {},
+        booked=tuple(booked),
     )

@@ -1,7 +1,18 @@
 import pytest
 
-from hean.messages import DiscrepancyKind, Severity
-from hean.reconcile.diff import OwnOrder, Pair, differences, is_flat
+from hean.messages import DiscrepancyKind, EntryKind, Severity, VenueEntry
+from hean.reconcile.diff import (
+    REMEMBERED,
+    Booked,
+    Net,
+    Ours,
+    OwnOrder,
+    Pair,
+    Told,
+    differences,
+    is_flat,
+    realised_apart,
+)
 from tests.unit.reconcile.account import INSTRUMENTS, PERP, SPOT, D, listed, snapshot
 
 KIND = DiscrepancyKind
@@ -56,9 +67,136 @@ def own(filled="0"):
     ],
 )
 def test_every_kind_of_difference(orders, holdings, theirs, found):
-    seen = differences(orders, holdings, snapshot(**theirs), INSTRUMENTS)
+    seen = differences(Ours(orders, holdings), snapshot(**theirs), INSTRUMENTS)
 
     assert [(one.kind, one.severity, one.subject) for one in seen] == found
+
+
+@pytest.mark.parametrize(
+    ("cash", "theirs", "found"),
+    [
+        (None, "5", []),
+        ("5", "5.00", []),
+        ("5", "5.000000000000000001", [(KIND.BALANCE, Severity.LOW, "USDT")]),
+        ("5", "5.01", [(KIND.BALANCE, Severity.HIGH, "USDT")]),
+        ("5", None, [(KIND.BALANCE, Severity.HIGH, "USDT")]),
+    ],
+    ids=["nothing said yet", "the same", "the last digit", "money", "no wallet"],
+)
+def test_cash_is_compared_to_the_last_digit(cash, theirs, found):
+    ours = Ours(cash=None if cash is None else D(cash))
+    seen = differences(ours, snapshot(balances={} if theirs is None else {"USDT": theirs}), INSTRUMENTS)
+
+    assert [(one.kind, one.severity, one.subject) for one in seen] == found
+
+
+@pytest.mark.parametrize(
+    ("cash", "entry", "apart"),
+    [
+        # We have it at 105; the venue closed a part of it before it bought the rest, and made 15 by that.
+        ("1015", "110", {PERP: D(15)}),
+        ("1015.000000001", "109.999999999", {PERP: D("15.000000001")}),
+        ("1000.0000001", "105", {PERP: D("0.0000001")}),
+        ("1012", "110", {PERP: D(15)}),
+        ("1050", "105", {}),
+        ("985", "110", {}),
+        ("1000", "110", {}),
+    ],
+    ids=[
+        "all of it",
+        "rounded",
+        "rounding alone",
+        "most of it",
+        "money from elsewhere",
+        "the wrong way",
+        "no difference",
+    ],
+)
+def test_profit_realised_at_another_time_is_told_from_money_that_is_missing(cash, entry, apart):
+    ours = Ours(cash=D(1000), net={PERP: Net(D(3), D(315))})
+    theirs = snapshot(positions={PERP: "3"}, entries={PERP: entry}, balances={"USDT": cash})
+
+    assert realised_apart(ours, theirs, INSTRUMENTS) == apart
+    kinds = {one.kind for one in differences(ours, theirs, INSTRUMENTS) if one.kind is not KIND.MISSING_LOCAL}
+    assert kinds == ({KIND.AVG_PRICE} if apart else {KIND.BALANCE} if D(cash) != 1000 else set())
+
+
+def test_a_position_that_differs_itself_explains_no_cash():
+    ours = Ours(cash=D(1000), net={PERP: Net(D(2), D(210))})
+    theirs = snapshot(positions={PERP: "3"}, entries={PERP: "110"}, balances={"USDT": "1120"})
+
+    assert realised_apart(ours, theirs, INSTRUMENTS) == {}
+
+
+def line(kind="fill", *, name="t", amount="0.1", currency="USDT", at=50):
+    return VenueEntry(name, EntryKind(kind), PERP, currency, D(amount), at)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([line()], []),
+        ([line(amount="0.10")], []),
+        ([line(), line(currency="BTC", amount="0")], []),
+        ([line(amount="0.2")], [(KIND.FEE, Severity.LOW, "t")]),
+        ([line("funding", amount="0.2")], [(KIND.FUNDING, Severity.LOW, "t")]),
+        ([line(name="x"), line(name="x", currency="BTC")], [(KIND.UNKNOWN_FILL, Severity.HIGH, "x")]),
+        ([line("funding", name="x")], [(KIND.FUNDING, Severity.LOW, "x")]),
+        ([line("interest", name="x")], [(KIND.FUNDING, Severity.LOW, "x")]),
+        ([line("other", name="x")], []),
+        ([line(name="x", at=10), line(name="x", at=91)], []),
+    ],
+    ids=[
+        "as told",
+        "as many digits as one likes",
+        "the coin of a fill on spot",
+        "another fee",
+        "another funding",
+        "a fill nobody told",
+        "funding nobody told",
+        "interest nobody told",
+        "a transfer",
+        "before us, and too young",
+    ],
+)
+def test_what_is_booked_is_what_was_told(lines, found):
+    told = Told(ts_since=10, newer={"t": Booked("USDT", D("0.1"))})
+    seen = differences(Ours(told=told, settled=90), snapshot(booked=lines), INSTRUMENTS)
+
+    assert [(one.kind, one.severity, one.subject) for one in seen] == found
+
+
+def test_what_is_booked_is_judged_only_as_far_as_memory_reaches():
+    told = Told(ts_since=0)
+    for number in range(5 * REMEMBERED // 2):
+        told.note(str(number), Booked("USDT", D(0)), now=number)
+        assert all(told.find(str(one)) for one in (told.ts_since, number))
+        assert len(told.newer) + len(told.older) <= 2 * REMEMBERED
+
+    assert told.find(str(told.ts_since - 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("is_set", "found"),
+    [
+        ({}, []),
+        ({"margin": "CROSS", f"{PERP} position": "one-way", f"{PERP} leverage": "10"}, []),
+        ({"margin": "ISOLATED"}, ["margin"]),
+        ({f"{PERP} position": "hedge", f"{PERP} leverage": "5"}, [f"{PERP} position"]),
+    ],
+)
+def test_modes_are_as_they_ought_to_be(is_set, found):
+    wanted = {"margin": "CROSS", "position": "one-way"}
+    seen = differences(Ours(), snapshot(modes=is_set), INSTRUMENTS, modes=wanted)
+
+    assert [(one.kind, one.severity, one.subject) for one in seen] == [(KIND.MODE, Severity.HIGH, one) for one in found]
+
+
+def test_legs_that_were_there_before_us_balance_nothing():
+    theirs = snapshot(positions={PERP: "-1"}, balances={"BTC": "3"})
+    ours = Ours({}, {SPOT: D(3), PERP: D(-1)}, kept={SPOT: D(2)})
+
+    assert not differences(ours, theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +206,7 @@ def test_every_kind_of_difference(orders, holdings, theirs, found):
 def test_legs_that_ought_to_balance(spot, perp, imbalanced):
     held = {SPOT: D(spot), PERP: D(perp)}
     theirs = snapshot(positions={PERP: perp}, balances={"BTC": spot})
-    seen = differences({}, held, theirs, INSTRUMENTS, (Pair(SPOT, PERP),), D("0.05"))
+    seen = differences(Ours({}, held), theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),), leg_tolerance=D("0.05"))
 
     assert [(one.kind, one.subject) for one in seen] == [(KIND.LEG_IMBALANCE, PERP)] * imbalanced
 
@@ -85,6 +223,9 @@ def test_legs_that_ought_to_balance(spot, perp, imbalanced):
         ({"balances": {"BTC": "0.000049"}}, {}, True),
         ({"balances": {"BTC": "2.00001"}}, {SPOT: D(2)}, True),
         ({}, {SPOT: D(2)}, False),
+        ({"positions": {PERP: "-0.5"}}, {PERP: D("-0.5")}, True),
+        ({"positions": {PERP: "-0.499"}}, {PERP: D("-0.5")}, False),
+        ({"positions": {OTHER: "0.001"}}, {}, False),
     ],
 )
 def test_flat_is_nothing_that_could_be_traded_away(theirs, kept, flat):
