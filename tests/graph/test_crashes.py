@@ -7,6 +7,7 @@ import pytest
 from hean import codec
 from hean.dispatcher import Dispatcher
 from hean.messages import (
+    CORE,
     Command,
     EpochBegan,
     KillSwitchTripped,
@@ -64,7 +65,7 @@ class Crashing:
         if self.chance.random() < 0.5:
             self.sim.settle()
         for name in self.chance.sample(["broker", "portfolio"], 2):
-            self.sim.tell(name, NodeStarted(name))
+            self.sim.tell(name, NodeStarted(CORE))
         self.sim.settle()
         self.every_order_counts()
         if self.chance.random() < 0.8:

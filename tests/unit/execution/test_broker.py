@@ -7,6 +7,7 @@ from hean.errors import ContractError
 from hean.execution.broker import Broker, BrokerConfig, BrokerState
 from hean.execution.orders import Restorable
 from hean.messages import (
+    CORE,
     AmendOrder,
     CancelAll,
     CancelOrder,
@@ -155,7 +156,7 @@ def test_it_restates_what_is_under_way_and_calls_what_rests_back_again():
     hear(told, sell("1", order_id="m", name=SPOT), OrderOutcomeUnknown("m", "a", SPOT, "timeout"))
     hear(told, buy("1", order_id="gone"), OrderRejected("gone", "a", PERP, "no"))
 
-    assert hear(told, NodeStarted("broker")) == [
+    assert hear(told, NodeStarted(CORE)) == [
         [
             CancelOrder("a", "o", PERP),
             OrdersRestated(

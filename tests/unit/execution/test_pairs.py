@@ -13,6 +13,7 @@ from hean import codec
 from hean.execution.broker import Broker, BrokerConfig, BrokerState
 from hean.execution.pairs import PairConfig
 from hean.messages import (
+    CORE,
     CancelAll,
     CancelOrder,
     Liquidity,
@@ -127,7 +128,7 @@ class Story:
         self.broker = Broker(self.config, INSTRUMENTS)
         self.broker.state = codec.decoded(BrokerState, state)
         assert codec.encoded(self.broker.state) == state
-        return self(NodeStarted("broker"), after)
+        return self(NodeStarted(CORE), after)
 
     def quote(self, bid, ask, after=0.0):
         return self(Quote(PERP, self.now + round(after * SECOND), bid, 1.0, ask, 1.0), after)
@@ -462,6 +463,9 @@ def test_while_trading_is_not_active_what_closes_does_not_rest_for_long():
     assert story.broker.wake_at() == story.now + 3_600 * SECOND
 
     story(TradingStateChanged(TradingState.HALTED, "DRAWDOWN"))
+    assert story.broker.wake_at() == story.now + 30 * SECOND
+    story(OrderAccepted("p-1-1", "carry", PERP, "v"))
+    story.restart()
     assert story.broker.wake_at() == story.now + 30 * SECOND
     assert story(Wake(), after=30) == [CancelOrder("carry", "p-1-1", PERP)]
     assert brief(story.cancel()[-1]) == (PERP, Side.BUY, D("0.1"), False, TimeInForce.IOC)

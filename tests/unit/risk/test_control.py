@@ -210,7 +210,7 @@ def test_causes_for_reducing_end(heard, healed):
     "heard",
     [
         Discrepancy(DiscrepancyKind.QUANTITY, Severity.LOW, PERP, "1", "2"),
-        NodeFailed("impulse@3", "killed"),
+        NodeFailed("smoke", "killed"),
         EquityChanged(Decimal(11_900), Decimal(11_900), marks_known=True),
         EquityChanged(Decimal(25_000), Decimal(25_000), marks_known=False),
         ErrorReported("feed", "decode", "bad"),
@@ -220,6 +220,13 @@ def test_small_things_change_nothing(heard):
     told = Told()
 
     assert told.say(heard) == []
+    assert told.trading is TradingState.ACTIVE
+
+
+def test_a_strategy_that_died_has_its_orders_called_back_and_nothing_else_stops():
+    told = Told()
+
+    assert told.say(NodeFailed("impulse", "killed")) == [CancelAll("impulse")]
     assert told.trading is TradingState.ACTIVE
 
 

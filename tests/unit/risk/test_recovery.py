@@ -26,6 +26,7 @@ from hean.messages import (
     StopTrading,
     SubmitOrder,
     SubmitPair,
+    TimeInForce,
     TradingState,
     TradingStateChanged,
     VerifyFlat,
@@ -229,6 +230,46 @@ def test_a_pair_of_which_an_order_is_left_alive_is_counted_by_that_order():
     assert told.trading is TradingState.REDUCING
     assert not slot(told).pending
     assert slot(told, SPOT).pending
+
+
+@pytest.mark.parametrize("crashed", [True, False], ids=["before the crash", "after it"])
+def test_a_fill_whose_position_went_unsaid_holds_up_no_pair(crashed):
+    """A pair that ends short of its target is settled once what was told of it has been answered."""
+    told = Told(strategies=two(FixedNotional(notional=1_000)))
+    told.hold(PERP, "0")
+    told.hold(SPOT, "0")
+    if not crashed:
+        told.say(EpochBegan(1), NOTHING, StartTrading())
+    (asked,) = told.want(-1.0, 1.0)
+    for leg, side in ((PERP, Side.SELL), (SPOT, Side.BUY)):
+        child = SubmitOrder(
+            "x-1",
+            "impulse",
+            leg,
+            side,
+            D("0.005"),
+            None,
+            TimeInForce.IOC,
+            reduce_only=False,
+            reference=D(50_000),
+            bracket=None,
+        )
+        told.fill(child, settle=not crashed)
+    if crashed:
+        told.say(EpochBegan(1), OrdersRestated({}, (asked,)))
+        told.hold_pair("0.005")
+    told.say(PairFinished(asked.pair_id, "impulse", "done", "canceled"))
+
+    assert not slot(told).pending
+    assert slot(told).target == D("-0.005")
+
+
+def test_nothing_held_is_worth_the_same_nothing_once_it_was_read_back():
+    empty = Slot("impulse", PERP, "BTC", D(1), price=D("50000.0"))
+    empty.target = D("0.000")
+    empty.revalue()
+
+    assert str(empty.value) == "0"
 
 
 # --- closing goes on ------------------------------------------------------------------------------

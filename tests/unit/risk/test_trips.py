@@ -107,6 +107,13 @@ def test_a_clock_that_was_wrong_for_a_while_is_right_again():
     assert told.manager.wake_at() is None
 
 
+def test_two_reports_far_apart_are_two_wrong_clocks():
+    told = Told()
+    told.say(SKEW)
+
+    assert causes(told.say(SKEW, after=1_000)) == []
+
+
 def test_a_wrong_clock_is_no_error_by_itself_and_starting_does_not_set_it():
     told = Told(start=False)
     for _ in range(30):
@@ -144,6 +151,13 @@ def test_before_trading_starts_the_books_may_be_opened():
 
     assert told.trading is TradingState.ACTIVE
     assert told.manager.state.day_equity == 10_000
+
+
+def test_what_the_books_are_opened_with_is_no_jump_even_if_the_venue_differs_still():
+    told = Told(equity=100, start=False)
+    told.say(worth(10_000))
+
+    assert causes(told.say(DIRTY, after=60)) == []
 
 
 def test_a_discrepancy_alone_never_trips():
