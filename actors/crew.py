@@ -103,6 +103,15 @@ class Crew:
             {name: getattr(self.members[name].handle, method).remote(*arguments) for name in names}, timeout_s
         )
 
+    def answer(self, name: str, asked: Any) -> Any:
+        """What an actor answered, that is known to have answered.
+
+        Raises:
+            FallenError: It died of the question.
+            HeanError: It refused, in its own words.
+        """
+        return self._answered(name, partial(ray.get, asked))
+
     def settle(self, names: Iterable[str], timeout_s: float) -> None:
         """Wait until everything these have told one another is handled."""
         names = list(names)
@@ -119,10 +128,13 @@ class Crew:
 
     # --- watching -------------------------------------------------------------------------------
 
-    def look(self, limit_s: float) -> FallenError | None:
-        """Look whether everybody is there and keeps up; the first that is not.
+    def look(self, limit_s: float) -> None:
+        """Look whether everybody is there and keeps up.
 
         Each is asked anew as soon as it has answered: how long that takes is how far its mailbox is behind.
+
+        Raises:
+            FallenError: Somebody does not: the first that was found.
         """
         members = list(self.members.values())  # others may come and go meanwhile
         for member in members:
@@ -135,17 +147,16 @@ class Crew:
             try:
                 member.pulse = ray.get(ref)
             except RayActorError as death:
-                return FallenError(member.name, self._last_words(member.name, death))
+                raise FallenError(member.name, self._last_words(member.name, death)) from death
             member.lag_s = time.monotonic() - member.asked_at
             member.asked = None
             if member.pulse is not None and member.pulse.detail:
-                return FallenError(member.name, member.pulse.detail)
+                raise FallenError(member.name, member.pulse.detail)
         for member in members:
             waited = time.monotonic() - member.asked_at
             if member.asked is not None and waited > limit_s:
                 member.lag_s = waited
-                return FallenError(member.name, f"its mailbox is {waited:.1f} s behind")
-        return None
+                raise FallenError(member.name, f"its mailbox is {waited:.1f} s behind")
 
     # --- ending ---------------------------------------------------------------------------------
 

@@ -341,24 +341,24 @@ class EngineActor:
         limit = self.settings.supervision
         due = 0.0
         while not self._ending.is_set():
-            fallen = self._crew.look(limit.lag_s if not self._warming else limit.ready_s)
-            if fallen is not None and self._begun_alone(fallen):
-                fallen = None
-            if fallen is not None:
-                raise fallen
-            if time.monotonic() >= due:
-                due = time.monotonic() + limit.ping_s
-                self._read_monitor()
-                self._go_on()
-                self._heart.beat(self._phase, exposed=self._is_exposed())
+            try:
+                self._crew.look(limit.lag_s if not self._warming else limit.ready_s)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + limit.ping_s
+                    self._read_monitor()
+                    self._go_on()
+                    self._heart.beat(self._phase, exposed=self._is_exposed())
+            except FallenError as fallen:
+                if not self._begun_alone(fallen):
+                    raise
             self._ending.wait(_ROUND_S)
 
     def _go_on(self) -> None:
         """Take the next step of the start, when it may be taken."""
         for name, warming in list(self._warming.items()):
             if ray.wait([warming], timeout=0)[0]:
-                ray.get(warming)
                 del self._warming[name]
+                self._crew.answer(name, warming)
         reasons = self._against()
         self._blocked = tuple(reasons)
         if not reasons and not self._started:

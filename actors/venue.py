@@ -8,15 +8,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.gateways.bybit_endpoint import Endpoint
+from actors.gateways.bybit_endpoint import Endpoint, Keys
+from actors.gateways.bybit_orders import BybitOrders
+from actors.gateways.bybit_rest import Backoff
 from actors.gateways.bybit_venue import BybitVenue, VenueConfig
+from actors.gateways.dry_run import DryRun
 from actors.gateways.fence import Fence
-from actors.keys import read_keys
+from actors.keys import keys_for
 from actors.logs import NodeLog
 from actors.shell import Peer, Post, Seat
 from actors.words import Pulse, Recovered
 from hean import codec
+from hean.bybit.encode import Verdict
 from hean.bybit.orders import Restored
+from hean.errors import VenueError
 from hean.execution.orders import Restorable
 from hean.live_system import live_strategies, topology
 from hean.messages import (
@@ -30,6 +35,7 @@ from hean.messages import (
     SubmitOrder,
 )
 from hean.permit import LivePermit, live_gate
+from hean.risk.config import exact
 from hean.topology import Node, Topology
 
 _TRACES = 20_000
@@ -58,7 +64,7 @@ class VenueActor:
         self.sender = f"venue@{seat.incarnation}"
         self.log = NodeLog(seat.home, seat.node, seat.incarnation)
         self._post = Post(self.sender)
-        self._venue: BybitVenue | None = None
+        self._venue: BybitVenue | DryRun | None = None
         self._fence: Fence | None = None
         self._graph: Topology | None = None
         self._seq = 0
@@ -93,24 +99,65 @@ class VenueActor:
             HeanError: The keys are not fit for it, or a gate of live trading is shut.
         """
         plan, seat = self.plan, self.seat
-        keys = read_keys(plan.keys)
+        keys = keys_for(seat.settings.venue, plan.keys.parent, {})
         restored = [Restored(one.order, one.filled, one.accepted) for one in orders]
-        gate = live_gate(seat.settings)
-        venue = BybitVenue(
-            plan.endpoint,
-            keys,
-            seat.instruments,
-            self._say,
-            since=since,
-            restored=restored,
-            heard=heard,
-            config=plan.config,
-            fence=self._fence,
-            permit=gate if isinstance(gate, LivePermit) else None,
-        )
+        venue: BybitVenue | DryRun
+        if plan.dry_run:
+            venue = DryRun(
+                plan.endpoint,
+                keys,
+                seat.instruments,
+                self._say,
+                self._write_down,
+                since=since,
+                restored=restored,
+                heard=heard,
+                config=plan.config,
+            )
+        else:
+            gate = live_gate(seat.settings)
+            permit = gate if isinstance(gate, LivePermit) else None
+            venue = BybitVenue(
+                plan.endpoint,
+                keys,
+                seat.instruments,
+                self._say,
+                since=since,
+                restored=restored,
+                heard=heard,
+                config=plan.config,
+                fence=self._fence,
+                permit=permit,
+            )
+            self._prepare(keys)
         venue.start()
         self._venue = venue
         self.log.info("trading the account", at=plan.endpoint.name, open=len(restored), since=since)
+
+    def _prepare(self, keys: Keys) -> None:
+        """Have the account as the books reckon with: one position a contract, and risk's leverage.
+
+        Raises:
+            VenueError: The venue does not do so.
+        """
+        orders = BybitOrders(self.plan.endpoint, keys, backoff=Backoff(), fence=self._fence)
+        leverage = exact(self.seat.settings.risk.leverage)
+        try:
+            for name, rules in self.seat.instruments.items():
+                if rules.is_spot:
+                    continue
+                for outcome in (orders.one_way(name), orders.set_leverage(name, min(leverage, rules.max_leverage))):
+                    if outcome.verdict is not Verdict.ACCEPTED:
+                        raise VenueError(
+                            f"{name} cannot be set to one-way mode and leverage {leverage}: {outcome.reason}; "
+                            "set it at the venue, or close what stands against it"
+                        )
+        finally:
+            orders.close()
+
+    def _write_down(self, what: str, arguments: Mapping[str, Any]) -> None:
+        """Log a request that a dry run does not send."""
+        self.log.info("not sent", request=what, arguments=dict(arguments))
 
     def tell(self, parcel: bytes, _sender: str) -> None:
         """Hand commands to the gateway."""

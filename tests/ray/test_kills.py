@@ -34,7 +34,7 @@ def must_agree(stage):
     """Stop, let everything come to rest, and lay our books beside the exchange's."""
     truth = Truth(stage.exchange)
     stage.ask("stop", flatten=True)
-    stage.wait("rest", lambda status: not status.positions and not truth.open_orders(), 60)
+    stage.wait("rest", lambda status: not _held(status) and not truth.open_orders(), 60)
     limit = time.monotonic() + 20
     while (difference := _difference(truth)) and time.monotonic() < limit:
         time.sleep(0.2)
@@ -44,6 +44,11 @@ def must_agree(stage):
     assert not truth.positions()
     stage.ask("start")
     stage.wait_until_trading()
+
+
+def _held(status):
+    """What strategies hold; what was in the account before them is the reserve's."""
+    return [one for one in status.positions if one.strategy and one.quantity]
 
 
 def _difference(truth):
