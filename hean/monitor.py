@@ -3,14 +3,16 @@
 import enum
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Never
+from typing import Any, Never
 
 from msgspec import Struct, field
 
 from hean.messages import (
+    BooksAdjusted,
     CapitalAllocated,
     Discrepancy,
     DiscrepancyKind,
+    EpochBegan,
     EquityChanged,
     ErrorReported,
     Fact,
@@ -22,18 +24,21 @@ from hean.messages import (
     NodeFailed,
     NodeStarted,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderExpired,
     OrderFact,
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrdersRestated,
     OrderSubmitted,
     PairFinished,
     PositionChanged,
     ProcessFinished,
     ProcessStarted,
     ReconcileCompleted,
+    ReconcileDue,
     Severity,
     Side,
     SignalRefused,
@@ -45,6 +50,9 @@ ZERO = Decimal(0)
 REMEMBERED = 20_000
 RECENT_KEPT = 500
 CURVE_KEPT = 4_000
+WAITING_KEPT = 5_000
+KEPT = 200
+"""Of runs, adjustments, differences and kinds of error, the newest are kept: ids are given for ever, memory is not."""
 
 
 class Status(enum.StrEnum):
@@ -132,13 +140,35 @@ class Difference(Struct):
     ts: int
 
 
+class Adjustment(Struct):
+    """An entry in the books that nothing told explains. Where `instrument` is empty it is of the currency's cash."""
+
+    adjustment_id: str
+    strategy: str
+    instrument: str
+    currency: str
+    quantity: Decimal
+    price: Decimal
+    reason: str
+    ts: int
+
+
 class Reconciliation(Struct):
-    """`ts_success` is the last comparison against a complete snapshot: None means there was none, not that all is well."""
+    """`ts_success` is the last comparison against a complete snapshot: None means there was none, not that all is well.
+
+    `last` are the differences that stand, `past` the newest ever said; `dues` counts what made a comparison due at once,
+    and `due` is the last such reason.
+    """
 
     ts_success: int | None = None
     discrepancies: int | None = None
     flat: bool | None = None
     last: dict[str, Difference] = field(default_factory=dict)
+    past: list[Difference] = field(default_factory=list)
+    adjustments: list[Adjustment] = field(default_factory=list)
+    adjusted: int = 0
+    dues: int = 0
+    due: str = ""
 
 
 class NodeView(Struct):
@@ -196,6 +226,8 @@ class MonitorState(Struct):
     waiting_orders: dict[str, OrderView] = field(default_factory=dict)
     recent_orders: dict[str, OrderView] = field(default_factory=dict)
     equity: Point | None = None
+    cash: Decimal | None = None
+    epoch: int | None = None
     curve: list[Point] = field(default_factory=list)
     trading: Trading | None = None
     tripped: Tripped | None = None
@@ -224,9 +256,15 @@ class Monitor:
         name = type(message).__name__
         state.facts[name] = state.facts.get(name, 0) + 1
         match message:
+            case OrderAmended(client_order_id=order):
+                if order in state.waiting_orders:
+                    state.waiting_orders[order].ts = now
             case OrderFact():
                 self._order(message, now)
+            case OrdersRestated():
+                self._restated(message, now)
             case EquityChanged():
+                state.cash = message.cash
                 self._equity(Point(now, message.equity, message.marks_known))
             case PositionChanged():
                 held = Held(message.quantity, message.dust, message.entry, now)
@@ -241,11 +279,12 @@ class Monitor:
                 if self._first_time(f"funding {message.settlement_id}"):
                     state.funding[message.instrument] = state.funding.get(message.instrument, ZERO) + message.amount
             case InterestCharged():
-                state.interest[message.currency] = state.interest.get(message.currency, ZERO) + message.amount
+                if self._first_time(f"interest {message.charge_id}"):
+                    state.interest[message.currency] = state.interest.get(message.currency, ZERO) + message.amount
             case TradingStateChanged():
                 state.trading = Trading(message.trading, message.reason, now)
-                if message.trading is TradingState.ACTIVE:
-                    state.tripped = None
+                if message.trading is not TradingState.HALTED:
+                    state.tripped = None  # a tripped switch holds trading halted: it was put back
             case KillSwitchTripped():
                 state.tripped = Tripped(message.cause, message.measured, message.limit, now)
             case ReconcileCompleted():
@@ -254,18 +293,24 @@ class Monitor:
                 if not message.discrepancies:
                     known.last = {}
             case Discrepancy():
-                state.reconciliation.last[f"{message.kind} {message.subject}"] = Difference(
-                    message.kind, message.severity, message.subject, message.ours, message.theirs, now
-                )
+                self._differs(message, now)
+            case ReconcileDue():
+                state.reconciliation.dues += 1
+                state.reconciliation.due = message.reason
+            case BooksAdjusted():
+                self._adjusted(message, now)
+            case EpochBegan():
+                state.epoch = message.epoch
             case ErrorReported():
                 errors = state.errors.setdefault(message.node, {})
                 count = errors[message.kind].count if message.kind in errors else 0
                 errors[message.kind] = Errors(count + 1, message.detail, now)
+                _trim(errors, KEPT)
             case NodeStarted():
-                node = state.nodes.setdefault(message.node, NodeView(now))
+                node = self._node(message.node, now)
                 node.ts, node.starts, node.failure = now, node.starts + 1, ""
             case NodeFailed():
-                node = state.nodes.setdefault(message.node, NodeView(now))
+                node = self._node(message.node, now)
                 node.ts, node.failures, node.failure = now, node.failures + 1, message.reason
             case FeedLive() | FeedStale():
                 state.feeds[message.instrument] = FeedView(isinstance(message, FeedLive), now)
@@ -273,9 +318,11 @@ class Monitor:
                 self._strategy(message.strategy).share = message.share
             case ProcessStarted():
                 state.processes[message.run_id] = ProcessRun(message.process, None, now)
+                _trim(state.processes, KEPT)
             case ProcessFinished():
                 run = state.processes.setdefault(message.run_id, ProcessRun("", None, now))
                 run.outcome, run.ts = message.outcome, now
+                _trim(state.processes, KEPT)
             case _:
                 pass  # counted above: not every fact has a place of its own
         return ()
@@ -302,6 +349,47 @@ class Monitor:
             found = self.state.strategies[name] = StrategyView()
         return found
 
+    def _node(self, name: str, now: int) -> NodeView:
+        """A node, whatever life of it."""
+        return self.state.nodes.setdefault(name.partition("@")[0], NodeView(now))
+
+    def _differs(self, message: Discrepancy, now: int) -> None:
+        known = self.state.reconciliation
+        found = Difference(message.kind, message.severity, message.subject, message.ours, message.theirs, now)
+        known.last[f"{message.kind} {message.subject}"] = found
+        _trim(known.last, KEPT)
+        known.past.append(found)
+        del known.past[:-KEPT]
+
+    def _adjusted(self, message: BooksAdjusted, now: int) -> None:
+        known = self.state.reconciliation
+        known.adjusted += 1
+        known.adjustments.append(
+            Adjustment(
+                message.adjustment_id,
+                message.strategy,
+                message.instrument,
+                message.currency,
+                message.quantity,
+                message.price,
+                message.reason,
+                now,
+            )
+        )
+        del known.adjustments[:-KEPT]
+
+    def _restated(self, message: OrdersRestated, now: int) -> None:
+        """A life has begun: an order that the broker knows nothing of never left, or its end was not told."""
+        for name in [name for name in self.state.waiting_orders if name not in message.remaining]:
+            order = self.state.waiting_orders[name]
+            order.reason, order.ts = order.reason or "no longer under way after a restart", now
+            self._settle(name)
+
+    def _settle(self, name: str) -> None:
+        """Put an order that waits no longer among those that waited."""
+        self.state.recent_orders[name] = self.state.waiting_orders.pop(name)
+        _trim(self.state.recent_orders, RECENT_KEPT)
+
     def _order(self, message: OrderFact, now: int) -> None:
         status = STATUS[type(message)]
         name = message.client_order_id
@@ -318,8 +406,10 @@ class Monitor:
         order = waiting.get(name) or recent.get(name)
         if order is None:
             order = waiting[name] = OrderView(message.strategy, message.instrument, status, now)
-        if isinstance(message, OrderFilled):
+            _trim(waiting, WAITING_KEPT)
+        if isinstance(message, OrderFilled | OrderSubmitted):
             order.side = message.side
+        if isinstance(message, OrderFilled):
             order.filled += message.quantity
             order.value += message.quantity * message.price
         elif isinstance(message, OrderRejected | OrderCanceled | OrderExpired | OrderOutcomeUnknown):
@@ -327,9 +417,7 @@ class Monitor:
         if RANK[status] >= RANK[order.status]:
             order.status, order.ts = status, now
         if RANK[order.status] >= RANK[Status.FILLED] and name in waiting:
-            recent[name] = waiting.pop(name)
-            if len(recent) > RECENT_KEPT:
-                del recent[next(iter(recent))]
+            self._settle(name)
 
     def _equity(self, point: Point) -> None:
         state = self.state
@@ -346,6 +434,12 @@ class Monitor:
             state.told_before, state.told = state.told, {}
         state.told[name] = None
         return True
+
+
+def _trim(kept: dict[str, Any], most: int) -> None:
+    """Let the oldest go."""
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def _add(counts: dict[str, int], name: str) -> None:

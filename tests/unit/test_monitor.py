@@ -6,9 +6,11 @@ import pytest
 import hean.messages
 from hean.component import says, takes
 from hean.messages import (
+    BooksAdjusted,
     CapitalAllocated,
     Discrepancy,
     DiscrepancyKind,
+    EpochBegan,
     EquityChanged,
     ErrorReported,
     Fact,
@@ -21,18 +23,22 @@ from hean.messages import (
     NodeFailed,
     NodeStarted,
     OrderAccepted,
+    OrderAmended,
     OrderCanceled,
     OrderExpired,
     OrderFact,
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrdersRestated,
     OrderSubmitted,
     PairFinished,
     PositionChanged,
     ProcessFinished,
     ProcessStarted,
     ReconcileCompleted,
+    ReconcileDue,
+    RestatedOrder,
     Severity,
     Side,
     SignalRefused,
@@ -40,7 +46,17 @@ from hean.messages import (
     TradingStateChanged,
     Wake,
 )
-from hean.monitor import CURVE_KEPT, RECENT_KEPT, REMEMBERED, STATUS, Monitor, MonitorState, Status
+from hean.monitor import (
+    CURVE_KEPT,
+    KEPT,
+    RECENT_KEPT,
+    REMEMBERED,
+    STATUS,
+    WAITING_KEPT,
+    Monitor,
+    MonitorState,
+    Status,
+)
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
 SECOND = 1_000_000_000
@@ -122,8 +138,34 @@ def test_what_venue_and_broker_both_say_is_counted_once():
     assert monitor.state.recent_orders["o"].filled == Decimal(1)
 
 
-def test_every_order_fact_has_a_status():
-    assert set(STATUS) == set(OrderFact.__subclasses__())
+def test_every_order_fact_but_an_amendment_has_a_status():
+    assert set(STATUS) | {OrderAmended} == set(OrderFact.__subclasses__())
+
+
+def test_an_amendment_is_word_of_an_order_that_waits():
+    monitor = heard(SUBMITTED, ACCEPTED)
+    monitor.handle(OrderAmended("o", "a", PERP, Decimal(2), None), 9 * SECOND)
+    monitor.handle(OrderAmended("unheard of", "a", PERP, Decimal(2), None), 9 * SECOND)
+
+    assert {name: (one.status, one.ts) for name, one in monitor.state.waiting_orders.items()} == {
+        "o": ("accepted", 9 * SECOND)
+    }
+
+
+def test_the_side_of_an_order_is_known_once_it_is_sent():
+    assert heard(SUBMITTED).state.waiting_orders["o"].side is Side.BUY
+
+
+def test_after_a_restart_only_what_the_broker_has_is_waited_for():
+    under_way = RestatedOrder("a", PERP, Decimal(1), Decimal(0), unknown=False)
+    other = OrderSubmitted("p", "a", PERP, Side.BUY, Decimal(1))
+    state = heard(SUBMITTED, other, OrdersRestated({"p": under_way}, ())).state
+
+    assert list(state.waiting_orders) == ["p"]
+    assert (state.recent_orders["o"].status, state.recent_orders["o"].reason) == (
+        "submitted",
+        "no longer under way after a restart",
+    )
 
 
 def test_refusals_are_counted_by_rule_with_the_last_figures():
@@ -148,17 +190,18 @@ def test_the_funnel_goes_from_refused_to_traded():
 def test_money():
     state = heard(
         PositionChanged("a", PERP, Decimal(1), Decimal(0), Decimal(100)),
-        EquityChanged(Decimal(1000), Decimal(1000), marks_known=True),
+        EquityChanged(Decimal(1000), Decimal(900), marks_known=True),
         FundingSettled("f1", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("0.5"), 0),
         FundingSettled("f1", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("0.5"), 0),
         FundingSettled("f2", PERP, Decimal(1), Decimal(0), Decimal(0), Decimal("-0.2"), 0),
+        InterestCharged("c", "USDT", Decimal(5), Decimal("0.1"), 0),
         InterestCharged("c", "USDT", Decimal(5), Decimal("0.1"), 0),
         CapitalAllocated("a", Decimal("0.4")),
         PairFinished("p", "a", "unwound", ""),
     ).state
 
     assert state.strategies["a"].positions[PERP].quantity == 1
-    assert (state.equity.equity, state.equity.ts) == (1000, SECOND)
+    assert (state.equity.equity, state.equity.ts, state.cash) == (1000, SECOND, 900)
     assert state.funding == {PERP: Decimal("0.3")}
     assert state.interest == {"USDT": Decimal("0.1")}
     assert state.strategies["a"].share == Decimal("0.4")
@@ -192,6 +235,19 @@ def test_discrepancies_stand_until_a_clean_comparison():
     assert monitor.state.reconciliation.last == {}
 
 
+def test_what_was_corrected_and_what_ever_differed_is_kept_when_all_is_well_again():
+    found = Discrepancy(DiscrepancyKind.BALANCE, Severity.HIGH, "USDT", "1", "2")
+    entry = BooksAdjusted("x", "", "", "USDT", Decimal(1), Decimal(0), "why")
+    state = heard(ReconcileDue("away"), found, entry, ReconcileCompleted(1, 0, flat=False), EpochBegan(7)).state
+    known = state.reconciliation
+
+    assert known.last == {}
+    assert [one.theirs for one in known.past] == ["2"]
+    assert [(one.adjustment_id, one.quantity, one.ts) for one in known.adjustments] == [("x", 1, SECOND)]
+    assert (known.adjusted, known.dues, known.due) == (1, 1, "away")
+    assert state.epoch == 7
+
+
 def test_faults_and_lives():
     state = heard(
         NodeStarted("risk"),
@@ -219,17 +275,34 @@ def test_memory_is_bounded():
         monitor.handle(EquityChanged(Decimal(number), Decimal(number), marks_known=True), number)
     for number in range(RECENT_KEPT + 10):
         monitor.handle(OrderCanceled(str(number), "a", PERP, ""), number)
+    for number in range(WAITING_KEPT + 10):
+        monitor.handle(OrderSubmitted(f"lost-{number}", "a", PERP, Side.BUY, Decimal(1)), number)
+    for number in range(2 * KEPT):
+        monitor.handle(ProcessStarted("sweep", f"run-{number}"), number)
+        monitor.handle(ProcessFinished(f"unheard-{number}", "done"), number)
+        monitor.handle(Discrepancy(DiscrepancyKind.FEE, Severity.LOW, f"t{number}", "1", "2"), number)
+        monitor.handle(BooksAdjusted(str(number), "", "", "USDT", Decimal(1), Decimal(0), ""), number)
+        monitor.handle(ErrorReported("venue", f"kind {number}", ""), number)
+        monitor.handle(NodeFailed(f"risk@{number}", "gone"), number)
     state = monitor.state
+    known = state.reconciliation
+    kept = (state.processes, known.last, known.past, known.adjustments, state.errors["venue"])
 
     assert len(state.curve) <= CURVE_KEPT
     assert (state.curve[0].ts, state.curve[-1].ts) == (0, 2 * CURVE_KEPT - 1)
     assert all(one.ts < other.ts for one, other in zip(state.curve, state.curve[1:], strict=False))
     assert len(state.recent_orders) == RECENT_KEPT
+    assert len(state.waiting_orders) == WAITING_KEPT
+    assert {len(one) for one in kept} == {KEPT}
+    assert known.adjusted == 2 * KEPT
+    assert (list(state.nodes), state.nodes["risk"].failures) == (["risk"], 2 * KEPT)
     assert len(state.told) <= REMEMBERED
 
 
 def test_every_kind_of_fact_is_heard_and_the_state_can_be_read():
-    monitor = heard(SUBMITTED, filled(), NodeStarted("risk"), EquityChanged(Decimal(1), Decimal(1), marks_known=False), Wake())
+    monitor = heard(
+        SUBMITTED, filled(), NodeStarted("risk"), EquityChanged(Decimal(1), Decimal(1), marks_known=False), Wake()
+    )
 
     assert takes(Monitor) == {Fact}
     assert says(Monitor) == frozenset()
