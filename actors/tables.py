@@ -33,6 +33,11 @@ def number(value: Decimal | float | None, places: int | None = None) -> str:
     return f"{value:,.{places}f}" if places is not None else f"{value:,f}"
 
 
+def _short(value: Decimal, places: int) -> str:
+    text = number(value, places)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _since(what: str, seconds: float | None) -> str:
     return f"{what}, {age(seconds)} ago" if seconds is not None else f"{what}, at an unknown time"
 
@@ -123,8 +128,8 @@ def positions(views: Sequence[PositionView]) -> "Table":
             one.strategy or "(nobody's)",
             one.instrument,
             number(one.quantity),
-            number(one.dust) if one.dust else NONE,
-            number(one.entry, 6).rstrip("0").rstrip(".") if one.quantity else NONE,
+            _short(one.dust, 12) if one.dust else NONE,
+            _short(one.entry, 6) if one.quantity else NONE,
             age(one.age_s),
         )
     return table
@@ -140,7 +145,7 @@ def orders(rows: Sequence[OrderRow]) -> "Table":
             one.side or UNKNOWN,
             one.status,
             number(one.filled) if one.filled else NONE,
-            NONE if one.average_price is None else f"{one.average_price:,.6f}".rstrip("0").rstrip("."),
+            NONE if one.average_price is None else _short(one.average_price, 6),
             age(one.age_s),
             one.reason,
         )
