@@ -18,6 +18,7 @@ _NONE, _ALL = Decimal(0), Decimal(1)
 
 
 NOTED = (
+    "amend lost",
     "amend refused",
     "backoff",
     "cancel all failed",
