@@ -515,6 +515,7 @@ def _in_proportion(amount: Decimal, weights: Mapping[str, Decimal], unit: Decima
     for strategy, weight in weights.items():
         part = amount * weight / total
         part -= (part.copy_abs() % unit).copy_sign(part)
+        part = part.quantize(unit)  # it is a multiple of the unit: this drops noughts
         parts.append((strategy, part))
         rest -= part
     strategy, part = parts[-1]
