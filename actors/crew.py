@@ -11,7 +11,7 @@ from msgspec import Struct
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from actors.cluster import NAMESPACE
-from actors.shell import Peer
+from actors.shell import Peer, Seat
 from actors.words import Pulse, Recovered
 from hean.errors import HeanError
 
@@ -20,6 +20,7 @@ from hean.errors import HeanError
 OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "namespace": NAMESPACE}
 
 _GONE_S = 10.0
+_SHOWS_S = 0.3
 
 
 class FallenError(HeanError):
@@ -43,6 +44,7 @@ class Member(Struct):
     kind: str
     handle: Any
     incarnation: int
+    seat: Seat | None
     ts: int
     recovered: Recovered | None = None
     pulse: Pulse | None = None
@@ -62,16 +64,29 @@ class Crew:
         self.members: dict[str, Member] = {}
         self._home = home
 
+    def seat(self, seat: Seat, kind: type[Any], *arguments: Any) -> None:
+        """Give a node a life: in the process it has, if it has one that lives, else in a new one."""
+        member = self.members.get(seat.node)
+        if member is None:
+            self.make(seat.node, kind, seat.incarnation, *arguments)
+            member = self.members[seat.node]
+        member.incarnation, member.seat, member.recovered = seat.incarnation, seat, None
+        member.asked = None
+
     def make(self, name: str, kind: type[Any], incarnation: int, *arguments: Any) -> None:
         """Make an actor; an older one of its name is ended first."""
         self._end_namesake(name)
         (self._home / "last_words" / name).unlink(missing_ok=True)
         handle = ray.remote(kind).options(name=name, **OPTIONS).remote(*arguments)
-        self.members[name] = Member(name, kind.__name__, handle, incarnation, time.time_ns())
+        self.members[name] = Member(name, kind.__name__, handle, incarnation, None, time.time_ns())
 
     def recover(self, names: Iterable[str], timeout_s: float) -> None:
         """Let actors build their components and be told their journals again."""
-        for name, recovered in self.ask(names, "recover", timeout_s=timeout_s).items():
+        refs = {}
+        for name in names:
+            member = self.members[name]
+            refs[name] = member.handle.recover.remote(*([] if member.seat is None else [member.seat]))
+        for name, recovered in self._gathered(refs, timeout_s).items():
             self.members[name].recovered = recovered
 
     def connect(self, names: Iterable[str], timeout_s: float) -> None:
@@ -157,6 +172,18 @@ class Crew:
             if member.asked is not None and waited > limit_s:
                 member.lag_s = waited
                 raise FallenError(member.name, f"its mailbox is {waited:.1f} s behind")
+
+    def dead(self) -> list[FallenError]:
+        """Who else has died, as far as that shows at once."""
+        asked = {member.handle.ping.remote(): member.name for member in self.members.values()}
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_SHOWS_S) if asked else ([], [])
+        found = []
+        for ref in ready:
+            try:
+                ray.get(ref)
+            except RayActorError as death:
+                found.append(FallenError(asked[ref], self._last_words(asked[ref], death)))
+        return found
 
     # --- ending ---------------------------------------------------------------------------------
 

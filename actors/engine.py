@@ -73,6 +73,9 @@ _KINDS: dict[str, type[ComponentActor]] = {
     "risk": RiskManagerActor,
     "monitor": MonitorActor,
 }
+_KEPT = frozenset({*_KINDS, "venue", "strategy"})
+"""Roles whose processes may go on when another of the core has died."""
+
 _ENGINE = Node(NAME, NAME)
 _ROUND_S = 0.25
 _RETRY_S = 5.0
@@ -109,6 +112,7 @@ class EngineActor:
         self._seen = MonitorState()
         self._warming: dict[str, Any] = {}
         self._started = False
+        self._settled = False
         self._topology = Topology(())
         self._strategies: list[Strategy] = []
         self._instruments: dict[str, Instrument] = {}
@@ -230,7 +234,8 @@ class EngineActor:
         timeout = self.settings.supervision.ready_s
         life = self._book.begin(name, "asked for", time.time_ns())
         with self._lock:
-            self._crew.make(name, ProcessActor, life, self._seat(name, life), component)
+            self._crew.end([name])
+            self._crew.seat(self._seat(name, life), ProcessActor, component)
         self._crew.recover([name], timeout)
         self._crew.connect([name], timeout)
         self._introduce(name)
@@ -273,7 +278,8 @@ class EngineActor:
         self._instruments = self._places.rules(traded(self._strategies))
         life = self._book.begin("core", "started", self._ts_began)
         self._places.fence(life)
-        self._life, self._seq, self._started = life, 0, False
+        self._life, self._seq, self._warming = life, 0, {}
+        self._started = self._settled = False
         self._post = Post(f"{NAME}@{life}")
         self.log = NodeLog(self.home, NAME, life)
         names = self._make(life)
@@ -301,9 +307,7 @@ class EngineActor:
         self._tell(ReconcileDue("a start"))
         self._crew.ask(["feed"], "begin", timeout_s=timeout)
         plan = self._places.warm_up
-        self._warming = {
-            one.name: self._crew.members[one.name].handle.warm.remote(plan, one.warmup_ns) for one in self._strategies
-        }
+        self._warming = {one.name: self._crew.members[one.name].handle.warm.remote(plan) for one in self._strategies}
         self.log.info("begun", life=life, again=sum(again.values()), seconds=time.monotonic() - self._began)
 
     def _make(self, life: int) -> list[str]:
@@ -311,19 +315,19 @@ class EngineActor:
         for node in self._topology.nodes:
             seat = self._seat(node.name, life)
             if node.role == "strategy":
-                self._crew.make(node.name, StrategyActor, life, seat)
+                self._crew.seat(seat, StrategyActor)
             elif node.role in _KINDS:
-                self._crew.make(node.name, _KINDS[node.role], life, seat)
+                self._crew.seat(seat, _KINDS[node.role])
             elif node.role == "venue" and self.settings.venue.is_ours:
-                self._crew.make(node.name, PaperVenueActor, life, seat)
+                self._crew.seat(seat, PaperVenueActor)
             elif node.role == "venue":
-                self._crew.make(node.name, VenueActor, life, seat, self._places.venue)
-        self._crew.make("feed", FeedActor, life, self._seat("feed", life), self._places.feed)
+                self._crew.seat(seat, VenueActor, self._places.venue)
+        self._crew.seat(self._seat("feed", life), FeedActor, self._places.feed)
         self._make_factory(life)
         return list(self._crew.members)
 
     def _seat(self, name: str, life: int) -> Seat:
-        return Seat(name, self.home, self.settings, self._instruments, self._book.tag, life)
+        return Seat(name, self.home, self.settings, self._instruments, self._book.tag, life, self._life)
 
     def _make_factory(self, life: int) -> None:
         self._crew.make("factory", ProcessFactoryActor, life, self._places.processes, life, EngineHosts())
@@ -384,12 +388,11 @@ class EngineActor:
         return found
 
     def _is_reconciled(self) -> bool:
-        known = self._seen.reconciliation
-        return (
-            known.ts_success is not None
-            and known.ts_success > self._ts_began
-            and (self._started or not known.discrepancies)
-        )
+        """Whether the books have agreed with the venue since this life began. Later differences are risk's to weigh."""
+        if not self._settled:
+            timeout = self.settings.supervision.lag_s
+            self._settled = self._crew.ask(["reconciler"], "settled", timeout_s=timeout)["reconciler"]
+        return self._settled
 
     def _is_exposed(self) -> bool:
         return bool(self._seen.waiting_orders) or bool(views.positions(self._seen, time.time_ns()))
@@ -419,7 +422,8 @@ class EngineActor:
         if role == "factory":
             self._make_factory(life)
         else:
-            self._crew.make(name, StrategyActor if role == "strategy" else MonitorActor, life, self._seat(name, life))
+            self._crew.end([name])
+            self._crew.seat(self._seat(name, life), StrategyActor if role == "strategy" else MonitorActor)
         self._crew.recover([name], timeout)
         self._crew.connect([name], timeout)
         others = self._introduce(name)
@@ -429,8 +433,7 @@ class EngineActor:
             self._post.again(cursors)
         elif role == "strategy":
             plan = self._places.warm_up
-            strategy = next(one for one in self._strategies if one.name == name)
-            self._warming[name] = self._crew.members[name].handle.warm.remote(plan, strategy.warmup_ns)
+            self._warming[name] = self._crew.members[name].handle.warm.remote(plan)
         self._untold = []
         self._tell(NodeStarted(name))
         self.log.info("begun anew", name=name, life=life)
@@ -451,11 +454,21 @@ class EngineActor:
         self.log.warning("death", name=node, why=why)
 
     def _mourn(self, fallen: FallenError) -> None:
-        """Somebody of the core has died: end the others, in reverse of the order of their beginning."""
+        """Somebody of the core has died: halt. Who lives goes on in its process, with nothing of its past but its journal.
+
+        Where it happened on the way up, nobody is trusted: all are ended, in reverse of the order of their beginning.
+        """
         self._died(fallen.node, fallen.why)
+        on_the_way = self._phase in {Phase.STARTING, Phase.RECOVERING}
         self._set(Phase.STARTING)
         self._blocked = (str(fallen),)
-        self._crew.end(reversed(list(self._crew.members)))
+        gone = {fallen.node}
+        for other in self._crew.dead():
+            if other.node not in gone:
+                gone.add(other.node)
+                self._died(other.node, other.why)
+        keep = set() if on_the_way else {node.name for node in self._topology.nodes if node.role in _KEPT} | {"feed"}
+        self._crew.end([name for name in reversed(list(self._crew.members)) if name in gone or name not in keep])
         switch = self.settings.risk.kill_switch
         recent = self._book.deaths(time.time_ns() - round(switch.death_window_s * SECOND))
         if len(recent) > switch.max_deaths + _STUBBORN:

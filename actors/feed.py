@@ -128,21 +128,21 @@ class FeedPlan(Struct, frozen=True):
 class FeedActor:
     """Watches the market and tells it on. Its threads do the work: the mailbox is for control alone."""
 
-    def __init__(self, seat: Seat, plan: FeedPlan) -> None:
-        self.seat = seat
+    def __init__(self, plan: FeedPlan) -> None:
         self.plan = plan
-        self.sender = f"feed@{seat.incarnation}"
-        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
-        self._post = Post(self.sender)
         self._consumers: dict[str, Consumer] = {}
         self._feed: BybitFeed | None = None
         self._graph: Topology | None = None
-        self._seq = 0
-        self._rows = 0
 
-    def recover(self) -> Recovered:
+    def recover(self, seat: Seat) -> Recovered:
         """Nothing is remembered: the market is as it is."""
         began = time.perf_counter()
+        self.rest()
+        self.seat = seat
+        self.sender = f"feed@{seat.incarnation}"
+        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
+        self._post = Post(self.sender)
+        self._seq = self._rows = 0
         self._graph = topology(self.seat.settings, live_strategies(self.seat.settings))
         return Recovered("feed", os.getpid(), 0, False, time.perf_counter() - began, {}, frozenset())
 
@@ -179,10 +179,13 @@ class FeedActor:
         return {name: {"told": one.told, "conflated": one.conflated} for name, one in self._consumers.items()}
 
     def rest(self) -> None:
+        """Watch no more."""
         for consumer in self._consumers.values():
             consumer.end()
+        self._consumers = {}
         if self._feed is not None:
             self._feed.stop()
+            self._feed = None
 
     @property
     def _topology(self) -> Topology:

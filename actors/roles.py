@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors import views
 from actors.shell import ComponentActor, Seat
+from actors.words import Recovered
 from hean.execution.orders import Restorable
 from hean.messages import Envelope, OrderRejected
 from hean.monitor import MonitorState
@@ -21,13 +22,22 @@ class StrategyActor(ComponentActor):
     _warm_up: "WarmUp | None" = None
     _asleep = True
 
-    def warm(self, plan: "WarmUpPlan", reach_ns: int) -> "Warmed":
+    def recover(self, seat: Seat) -> Recovered:
+        self._warm_up = None
+        return super().recover(seat)
+
+    def _build(self, strategies: Sequence[Strategy]) -> Any:
+        (self._strategy,) = (strategy for strategy in strategies if strategy.name == self.seat.node)
+        return self._strategy.component
+
+    def warm(self, plan: "WarmUpPlan") -> "Warmed":
         """Tell the strategy the past, in silence. What the feed tells meanwhile waits its turn."""
         from actors.gateways.warm_up import History, WarmUp
 
         history = History(plan.endpoint, plan.kept, bar_minutes=plan.bar_minutes)
-        self._warm_up = WarmUp(history, self._life.dispatcher, self._life.host, lambda _: reach_ns, self._note)
-        warmed = self._warm_up.begin(self._clock())
+        warm_up = WarmUp(history, self._life.dispatcher, self._life.host, self._strategy.looks_back, self._note)
+        warmed = warm_up.begin(self._clock())
+        self._warm_up = warm_up
         self.log.info("warm", rows=warmed.rows, asked=warmed.asked, seconds=warmed.seconds)
         self._set_alarm()
         return warmed
@@ -75,9 +85,13 @@ class PortfolioActor(ComponentActor):
 class ReconcilerActor(ComponentActor):
     """Ours against the venue's word."""
 
+    def settled(self) -> bool:
+        """Whether a comparison was clean since the last start."""
+        return bool(self.component.state.settled)
+
     def known_until(self) -> int:
         """When the books were last found to agree with the venue; 0 where they never were."""
-        return int(getattr(self.component.state, "ts_agreed", 0))
+        return int(self.component.state.ts_agreed)
 
 
 class MonitorActor(ComponentActor):
@@ -91,8 +105,8 @@ class MonitorActor(ComponentActor):
 class ProcessActor(ComponentActor):
     """A process: a component with an end, made by the factory."""
 
-    def __init__(self, seat: Seat, made: Any) -> None:
-        super().__init__(seat)
+    def __init__(self, made: Any) -> None:
+        super().__init__()
         self._made = made
 
     def _build(self, _: Sequence[Strategy]) -> Any:

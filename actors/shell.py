@@ -53,7 +53,8 @@ KEEPING = {"venue": Keeping.STATE, "strategy": Keeping.NOTHING, "process": Keepi
 class Seat(Struct, frozen=True):
     """All that a node's process is begun with. It holds no secret: Ray shows what actors are made from.
 
-    `incarnation` is the life this is: a successor has a higher one. `home` is the directory of the venue mode.
+    `incarnation` is the life this is: a successor has a higher one. `epoch` is the life of the core that it is part of: who
+    belongs to an earlier one is not heard. `home` is the directory of the venue mode.
     """
 
     node: str
@@ -62,6 +63,7 @@ class Seat(Struct, frozen=True):
     instruments: dict[str, Instrument]
     tag: str
     incarnation: int
+    epoch: int
 
 
 class BuiltFrom(Struct, frozen=True):
@@ -186,28 +188,32 @@ class ComponentActor:
     Its constructor touches nothing, so that what goes wrong is said by `recover`.
     """
 
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
-        self.post = Post(f"{seat.node}@{seat.incarnation}")
-        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
+    def __init__(self) -> None:
         self._journal: Journal | None = None
-        self._told = 0
-        self._snapshot_at = 0
-        self._now = 0
-        self._detail = ""
         self._alarm: Alarm | None = None
-        self._lives: dict[str, int] = {}
+        self._now = 0
 
     # --- coming to life -------------------------------------------------------------------------
 
-    def recover(self) -> Recovered:
+    def recover(self, seat: Seat) -> Recovered:
         """Build the component, and tell it again what its predecessors were told.
+
+        A process may be given another life when the rest of the core had to be begun anew: it forgets all, and comes
+        back as any other.
 
         Raises:
             HeanError: It cannot be built, or its journal cannot be read.
         """
         began = time.perf_counter()
-        seat = self.seat
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.seat = seat
+        self.post = Post(f"{seat.node}@{seat.incarnation}")
+        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
+        self._told = self._snapshot_at = 0
+        self._detail = ""
+        self._lives: dict[str, int] = {}
         strategies = live_strategies(seat.settings)
         graph = topology(seat.settings, strategies)
         self._node = next(node for node in graph.nodes if node.name == seat.node)
@@ -264,7 +270,7 @@ class ComponentActor:
         if self._alarm is None:
             me = ray.get_runtime_context().current_actor
             self._alarm = Alarm(me.wake.remote, self.seat.node)
-            self._set_alarm()
+        self._set_alarm()
 
     def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
         """Deliver what receivers, by their own word, have not heard; how many messages that were."""
@@ -362,9 +368,9 @@ class ComponentActor:
             self._alarm.set(self.component.wake_at())
 
     def _is_of_the_past(self, sender: str) -> bool:
-        """Whether the sender has a successor already, and is not quite dead: it is not heard."""
+        """Whether the sender has a successor already, and is not quite dead, or does not know of it: it is not heard."""
         name, _, life = sender.partition("@")
-        return int(life or 0) < self._lives.get(name, 0)
+        return int(life) < max(self.seat.epoch, self._lives.get(name, 0))
 
     # --- the journal ----------------------------------------------------------------------------
 

@@ -58,28 +58,29 @@ class VenueActor:
     It decides nothing, and keeps nothing: what an earlier life said and nobody heard, the venue is asked for again.
     """
 
-    def __init__(self, seat: Seat, plan: VenuePlan) -> None:
-        self.seat = seat
+    def __init__(self, plan: VenuePlan) -> None:
         self.plan = plan
-        self.sender = f"venue@{seat.incarnation}"
-        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
-        self._post = Post(self.sender)
         self._venue: BybitVenue | DryRun | None = None
         self._fence: Fence | None = None
         self._graph: Topology | None = None
-        self._seq = 0
-        self._told = 0
         # The trace of an order goes on in what befalls it. Written by the mailbox, read by the gateway's thread.
         self._traces: dict[str, tuple[str, str]] = {}
         self._routes: dict[type[Message], list[Any]] = {}
 
-    def recover(self) -> Recovered:
+    def recover(self, seat: Seat) -> Recovered:
         """Take the fence: from here on no predecessor sends anything.
 
         Raises:
             HeanError: A predecessor does not let go, or there are no keys.
         """
         began = time.perf_counter()
+        self.rest()
+        self.seat = seat
+        self.sender = f"venue@{seat.incarnation}"
+        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
+        self._post = Post(self.sender)
+        self._seq = self._told = 0
+        self._routes = {}
         self._graph = topology(self.seat.settings, live_strategies(self.seat.settings))
         self._fence = Fence(self.seat.home, self.seat.incarnation)
         return Recovered("venue", os.getpid(), 0, False, time.perf_counter() - began, {}, _TAKES)
@@ -183,8 +184,13 @@ class VenueActor:
         return self._post.again(cursors)
 
     def rest(self) -> None:
+        """Send nothing more, and let go of the fence."""
         if self._venue is not None:
             self._venue.stop()
+            self._venue = None
+        if self._fence is not None:
+            self._fence.release()
+            self._fence = None
 
     def _trace(self, name: str, envelope: Envelope) -> None:
         self._traces[name] = (envelope.trace or envelope.id, envelope.id)

@@ -30,8 +30,9 @@ CORE = ("portfolio", "reconciler", "broker", "risk")
 
 CONTRACTS_ONLY = (MarkPrice, FundingRate, PremiumIndex)
 
-PRICE_AGE_S = 5.0
-"""Seconds a leg's price may be old when a position is opened on it, where a strategy watches quotes."""
+PRICE_AGE_S = 10.0
+"""Seconds a leg's price may be old when a position is opened on it, where a strategy watches quotes: a candle that is had by
+REST, because the stream was late with it, is five seconds old."""
 
 BAR_PRICE_AGE_S = 65.0
 """The same of a strategy that sees closed candles of a minute only."""
@@ -135,7 +136,10 @@ def component(
         case "venue":
             return _paper(settings, instruments, of[name].watches)
         case _:
-            return next(strategy.component for strategy in strategies if strategy.name == name)
+            for strategy in strategies:
+                if strategy.name == name:
+                    return strategy.component
+            raise ConfigError(f"{name} is made by the factory, not from settings")
 
 
 def _limits(strategy: Strategy) -> StrategyLimits:

@@ -2,7 +2,6 @@
 bare chain of Ray actors to measure against."""
 
 import os
-import threading
 import time
 from decimal import Decimal
 
@@ -35,7 +34,7 @@ class MadeFeed(FeedActor):
     """The real feed actor, told by a thread here instead of by sockets."""
 
     def begin(self):
-        self._made = threading.Event()
+        pass
 
     def ping(self):
         return Pulse("feed", os.getpid(), time.time_ns(), self._rows, self._told, "")
@@ -72,23 +71,17 @@ class MadeFeed(FeedActor):
             time.sleep(max(0.0, flush - (time.perf_counter() - began - now)))
         return shown
 
-    def rest(self):
-        for consumer in self._consumers.values():
-            consumer.end()
-
 
 class PromptVenue:
     """Takes an order, notes when, and says at once that it is filled: in the place of a gateway."""
 
-    def __init__(self, seat, plan):
-        self.seat = seat
-        self._price = plan
-        self._post = Post(f"venue@{seat.incarnation}")
+    def __init__(self):
         self._seq = 0
         self._arrived = []
-        self._positions = {}
 
-    def recover(self):
+    def recover(self, seat):
+        self.seat = seat
+        self._post = Post(f"venue@{seat.incarnation}")
         self._graph = topology(self.seat.settings, live_strategies(self.seat.settings))
         taken = frozenset(kind.__name__ for kind in (SubmitOrder, CancelOrder, SnapshotAccount))
         return Recovered("venue", os.getpid(), 0, False, 0.0, {}, taken)
