@@ -24,8 +24,8 @@ class Node:
     """The portfolio's shell, as an actor would be, without anybody to speak to."""
 
     def __init__(self, home, life, settings=SETTINGS):
-        self.actor = ComponentActor(Seat("portfolio", home, settings, INSTRUMENTS, "tag", life))
-        self.actor.recover()
+        self.actor = ComponentActor()
+        self.actor.recover(Seat("portfolio", home, settings, INSTRUMENTS, "tag", life, life))
         self.said = 0
 
     def hears(self, *messages, source="broker@1"):
@@ -162,8 +162,8 @@ def test_the_component_of_a_journal_is_as_it_was_left(tmp_path, path, opened):
 
 def test_what_keeps_no_words_cannot_be_told_again(tmp_path):
     settings = SETTINGS.model_copy(update={"venue": VenueMode.PAPER})
-    actor = ComponentActor(Seat("venue", tmp_path, settings, INSTRUMENTS, "tag", 1))
-    actor.recover()
+    actor = ComponentActor()
+    actor.recover(Seat("venue", tmp_path, settings, INSTRUMENTS, "tag", 1, 1))
     actor.rest()
     actor.log.close()
 

@@ -236,8 +236,8 @@ def test_what_cannot_be_done_in_time_is_said(account):
 
 
 def _books(home, *messages):
-    actor = ComponentActor(Seat("portfolio", home, EngineSettings(strategies=CARRY), INSTRUMENTS, "tag", 1))
-    actor.recover()
+    actor = ComponentActor()
+    actor.recover(Seat("portfolio", home, EngineSettings(strategies=CARRY), INSTRUMENTS, "tag", 1, 1))
     actor.tell(codec.letters([Envelope("x@1", n, 1, "", "", one) for n, one in enumerate(messages, 1)]), "x@1")
     actor.rest()
     actor.log.close()
