@@ -83,6 +83,7 @@ class PortfolioState(Struct):
     """`assumed` names what has no true mark yet: `marks` may have the price of its fill instead, or nothing.
 
     `said` is the equity last said, None before the first time; `midnight` the next one, None before the time is known.
+    `settlements` are the ids of funding and of interest.
     """
 
     ledger: Ledger = field(default_factory=Ledger)
@@ -93,7 +94,6 @@ class PortfolioState(Struct):
     fence: Fence = field(default_factory=Fence)
     fills: Remembered = field(default_factory=Remembered)
     settlements: Remembered = field(default_factory=Remembered)
-    charges: Remembered = field(default_factory=Remembered)
     adjustments: Remembered = field(default_factory=Remembered)
 
 
@@ -158,7 +158,7 @@ class Portfolio:
                 self.accountant.funding(state.ledger, message)
                 return (self._equity(),)
             case InterestCharged():
-                if not state.charges.first_time(message.charge_id):
+                if not state.settlements.first_time(message.charge_id):
                     return ()
                 payers = self.accountant.interest(state.ledger, message, state.marks)
                 if message.currency == self._currency:
