@@ -23,7 +23,7 @@ from actors.crew import Crew, FallenError
 from actors.feed import FeedActor
 from actors.heartbeat import Heartbeat
 from actors.logs import NodeLog
-from actors.places import Places, read_settings
+from actors.places import Latched, Places, read_settings
 from actors.process_factory import ProcessFactoryActor
 from actors.roles import (
     BrokerActor,
@@ -113,6 +113,7 @@ class EngineActor:
         self._warming: dict[str, Any] = {}
         self._started = False
         self._settled = False
+        self._latched: Latched | None = None
         self._topology = Topology(())
         self._strategies: list[Strategy] = []
         self._instruments: dict[str, Instrument] = {}
@@ -177,11 +178,11 @@ class EngineActor:
             names = [strategy]
         present = [name for name in names if name in self._crew.members]
         try:
-            gates = self._crew.ask(present, "gates", timeout_s=2.0)
+            voices = self._crew.ask(present, "voice", timeout_s=2.0)
         except FallenError:
-            gates = {}
+            voices = {}
         with self._lock:
-            return views.why(self._seen, names, gates, self._blocked, time.time_ns())
+            return views.why(self._seen, names, voices, self._blocked, time.time_ns())
 
     def start(self) -> str:
         """Trade, as soon as nothing stands against it."""
@@ -276,7 +277,7 @@ class EngineActor:
         self._strategies = live_strategies(self.settings)
         self._topology = topology(self.settings, self._strategies)
         self._instruments = self._places.rules(traded(self._strategies))
-        life = self._book.begin("core", "started", self._ts_began)
+        life = self._book.begin("core", "started", self._ts_began, above=self._places.epoch())
         self._places.fence(life)
         self._life, self._seq, self._warming = life, 0, {}
         self._started = self._settled = False
@@ -296,9 +297,8 @@ class EngineActor:
         for death in self._untold:
             self._tell(NodeFailed(death.node, death.why))
         self._tell(EpochBegan(life))
-        latched = self._places.latched()
-        if latched is not None:
-            self._tell(PullKillSwitch(latched.person, latched.reason))
+        self._latched = None
+        self._hear_of_latch()
         self._crew.settle(kept, timeout)
         self._tell(NodeStarted(CORE))
         self._crew.settle(kept, timeout)
@@ -397,12 +397,21 @@ class EngineActor:
     def _is_exposed(self) -> bool:
         return bool(self._seen.waiting_orders) or bool(views.positions(self._seen, time.time_ns()))
 
+    def _hear_of_latch(self) -> None:
+        """Tell risk, once, of a kill switch that was pulled where it could not hear it."""
+        latched = self._places.latched()
+        if latched is not None and latched != self._latched:
+            self._latched = latched
+            self._tell(PullKillSwitch(latched.person, latched.reason))
+
     def _read_monitor(self) -> None:
         seen = self._crew.ask(["monitor"], "seen", timeout_s=self.settings.supervision.lag_s)["monitor"]
         with self._lock:
             self._seen = seen
         if seen.tripped is not None:
             self._places.unlatch()  # risk has it, in its journal
+        else:
+            self._hear_of_latch()
 
     # --- deaths ---------------------------------------------------------------------------------
 

@@ -174,6 +174,10 @@ class FeedActor:
             detail = f"given up, too slow: {', '.join(slow)}"
         return Pulse("feed", os.getpid(), time.time_ns(), self._rows, self._told, detail)
 
+    def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
+        """Deliver the facts that receivers have not heard, by their own word."""
+        return self._post.again(cursors)
+
     def figures(self) -> dict[str, dict[str, int]]:
         """By consumer: rows told, and rows that a later one took the place of."""
         return {name: {"told": one.told, "conflated": one.conflated} for name, one in self._consumers.items()}

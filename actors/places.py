@@ -99,6 +99,13 @@ class Places:
             raise ConfigError(f"{self.endpoint.rest} does not list {', '.join(missing)}: take other symbols")
         return {name: found[name] for name in names}
 
+    def epoch(self) -> int:
+        """The epoch that was begun last, here or without us; 0 where there was none."""
+        try:
+            return int((self.home / "epoch").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
+
     def fence(self, life: int) -> None:
         """Let nobody of an earlier life send anything any more."""
         write_epoch(self.home, life)

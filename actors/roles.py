@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from actors import views
 from actors.shell import ComponentActor, Seat
-from actors.words import Recovered
+from actors.words import Recovered, Voice
 from hean.execution.orders import Restorable
-from hean.messages import Envelope, OrderRejected
+from hean.messages import Envelope, Observation, OrderRejected, Signal
 from hean.monitor import MonitorState
 from hean.trading_system import Strategy
 
@@ -24,6 +24,7 @@ class StrategyActor(ComponentActor):
 
     def recover(self, seat: Seat) -> Recovered:
         self._warm_up = None
+        self._rows = self._signals = 0
         return super().recover(seat)
 
     def _build(self, strategies: Sequence[Strategy]) -> Any:
@@ -46,16 +47,24 @@ class StrategyActor(ComponentActor):
         """Let the strategy speak without a past: for one that needs none."""
         self._asleep = False
 
-    def gates(self) -> tuple[str, ...]:
-        """What the strategy itself waits for, in its own words, where it has any."""
+    def voice(self) -> Voice:
+        """What the strategy was shown and wanted, and what it waits for."""
         explain = getattr(self.component, "waits_for", None)
-        return () if explain is None else tuple(explain(self._clock()))
+        gates = () if explain is None else tuple(explain(self._clock()))
+        return Voice(self._rows, self._signals, gates)
 
     def _news(self, batch: list[Envelope]) -> list[Envelope]:
         # Before it is warm it is told nothing: what it would say it would say without knowing the past.
-        if self._warm_up is None:
-            return [] if self._asleep else batch
-        return self._warm_up.join(batch)
+        if self._warm_up is not None:
+            batch = self._warm_up.join(batch)
+        elif self._asleep:
+            batch = []
+        self._rows += sum(isinstance(one.message, Observation) for one in batch)
+        return batch
+
+    def _note_said(self, said: Sequence[Envelope]) -> None:
+        self._signals += sum(isinstance(one.message, Signal) for one in said)
+        super()._note_said(said)
 
     def _note(self, what: str) -> None:
         self.log.warning("gap", what=what)

@@ -344,10 +344,13 @@ class ComponentActor:
         if outward:
             self.post.send(outward)
         if said:
-            self.log.said(said)
+            self._note_said(said)
         if self._keeping is Keeping.ENTRIES and self._written().n - self._snapshot_at >= self._every:
             self._snapshot()
         self._set_alarm()
+
+    def _note_said(self, said: Sequence[Envelope]) -> None:
+        self.log.said(said)
 
     def _say(self, messages: Sequence[Message]) -> None:
         """Say something on the component's behalf that it was not told to say: it has the number that follows."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from actors.crew import Member
-from actors.words import ActorView, OrderRow, PositionView, RefusalView, WhyView
+from actors.words import ActorView, OrderRow, PositionView, RefusalView, Voice, WhyView
 from hean.messages import TradingState
 from hean.monitor import Monitor, MonitorState, StrategyView
 from hean.units import SECOND
@@ -49,7 +49,7 @@ def orders(state: MonitorState, now: int, most: int = 100) -> list[OrderRow]:
 def why(
     state: MonitorState,
     names: Iterable[str],
-    gates: Mapping[str, tuple[str, ...]],
+    voices: Mapping[str, Voice],
     blocked: tuple[str, ...],
     now: int,
 ) -> list[WhyView]:
@@ -58,14 +58,19 @@ def why(
     return [
         WhyView(
             strategy=name,
-            funnel=funnel(state, name),
+            funnel={**_heard(voices.get(name)), **funnel(state, name)},
             refusals=_refusals(state.strategies.get(name, StrategyView()), now),
-            gates=gates.get(name, ()),
+            gates=voices[name].gates if name in voices else (),
             trading=trading,
             blocked_by=_blocked(state, blocked),
         )
         for name in names
     ]
+
+
+def _heard(voice: Voice | None) -> dict[str, int]:
+    """What a strategy was shown and what it wanted, since it was begun last; left out where it does not say."""
+    return {} if voice is None else {"rows": voice.rows, "signals": voice.signals}
 
 
 def funnel(state: MonitorState, name: str) -> dict[str, int]:

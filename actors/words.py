@@ -66,6 +66,17 @@ class RefusalView(Struct, frozen=True):
     age_s: float
 
 
+class Voice(Struct, frozen=True):
+    """What a strategy was shown of the market and how often it wanted something, since it was begun last.
+
+    `gates` is what it waits for, in its own words, where it has any.
+    """
+
+    rows: int
+    signals: int
+    gates: tuple[str, ...]
+
+
 class WhyView(Struct, frozen=True):
     """Why a strategy did or did not trade: what it saw, what its own gates say now, what risk refused, what came of its orders."""
 

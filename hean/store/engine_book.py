@@ -50,9 +50,16 @@ class EngineBook:
         except sqlite3.Error as damage:
             raise JournalError(f"{path}: {damage}: move it away, and keep it") from damage
 
-    def begin(self, node: str, why: str, now: int) -> int:
-        """Begin a life of the core, or of one node that is begun anew alone; its number, above every earlier one."""
-        row = self._db.execute("INSERT INTO lives (ts, node, why) VALUES (?, ?, ?) RETURNING life", (now, node, why))
+    def begin(self, node: str, why: str, now: int, above: int = 0) -> int:
+        """Begin a life of the core, or of one node that is begun anew alone; its number, above every earlier one.
+
+        `above` is a number that somebody else has given: the way out without the engine has epochs too.
+        """
+        row = self._db.execute(
+            "INSERT INTO lives (life, ts, node, why) "
+            "SELECT max(coalesce(max(life), 0), ?) + 1, ?, ?, ? FROM lives RETURNING life",
+            (above, now, node, why),
+        )
         return int(row.fetchone()[0])
 
     def end(self, life: int, how: str) -> None:

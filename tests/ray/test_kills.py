@@ -34,7 +34,14 @@ def must_agree(stage):
     """Stop, let everything come to rest, and lay our books beside the exchange's."""
     truth = Truth(stage.exchange)
     stage.ask("stop", flatten=True)
-    stage.wait("rest", lambda status: not _held(status) and not truth.open_orders(), 60)
+    still = 0
+
+    def at_rest(status):
+        nonlocal still
+        still = 0 if _held(status) or truth.open_orders() or truth.positions() else still + 1
+        return still > 10  # an order may have been on its way when it was stopped
+
+    stage.wait("rest", at_rest, 60)
     limit = time.monotonic() + 20
     while (difference := _difference(truth)) and time.monotonic() < limit:
         time.sleep(0.2)
