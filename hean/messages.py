@@ -198,6 +198,10 @@ class OrderBracket(Struct, frozen=True, gc=False):
     target: Decimal | None
 
 
+LAST_RESORT = "lr"
+"""What the ids of orders begin with that closed what strategies held while no engine was there to do it."""
+
+
 class SubmitOrder(Command, frozen=True):
     """An order. `limit` is None for a market order; quantity in base units, always positive.
 
@@ -230,7 +234,9 @@ class SubmitPair(Command, frozen=True):
     """Two legs to be traded as one. The `lead` goes first, as maker; every fill of it is hedged with the `hedge`.
 
     `opening` is False when the pair reduces what is held. `max_naked` bounds, in quote currency, what
-    may stand unhedged; the rest of the limits are the executor's own.
+    may stand unhedged; the rest of the limits are the executor's own. `reduce_only` is whether what takes a contract
+    back, in closing or unwinding, may say so to the venue: only while no other strategy stands against this one, for
+    the venue knows one net position.
     """
 
     pair_id: str
@@ -239,6 +245,7 @@ class SubmitPair(Command, frozen=True):
     hedge: PairLeg
     opening: bool
     max_naked: Decimal
+    reduce_only: bool
 
 
 class AmendOrder(Command, frozen=True):

@@ -81,6 +81,9 @@ AFTER: dict[OrderStatus, dict[type[OrderFact], OrderStatus]] = {
 
 TERMINAL = frozenset({FILLED, CANCELED, REJECTED, EXPIRED})
 
+# Bybit v5, *Error codes* and *Enum: cancelType*: there is no position, or none any more, for a reduce-only order to lessen.
+NOTHING_TO_REDUCE = ("110017", "CancelByReduceOnly")
+
 
 class Restorable(Struct, frozen=True, gc=False):
     """An order that may be open, as the venue's gateway takes it up after a restart.

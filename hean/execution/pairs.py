@@ -16,10 +16,12 @@ from decimal import Decimal
 from msgspec import Struct
 from pydantic import BaseModel, Field
 
-from hean.execution.orders import Order, OrderStatus
+from hean.execution.orders import NOTHING_TO_REDUCE, Order, OrderStatus
 from hean.instruments import Instrument
 from hean.messages import (
     CancelOrder,
+    OrderCanceled,
+    OrderExpired,
     OrderFact,
     OrderFilled,
     OrderRejected,
@@ -76,7 +78,8 @@ class Pair(Struct):
 
     `hedged` is net of such fees too. The venue does not answer for `child` since `ts_silent`. `bid` and `ask` are where the lead may rest, as last seen. The clip under way
     was begun at `ts_clip`, when the price was `anchor`: what is hedged already is no longer at the market's mercy, so
-    each clip has a patience and a reach of its own.
+    each clip has a patience and a reach of its own. It is `netted` once the venue has found no position for a reduce-only
+    order of it: another strategy stands against this one there.
     """
 
     order: SubmitPair
@@ -97,6 +100,7 @@ class Pair(Struct):
     crossing: bool = False
     ending: str = ""
     ts_silent: int | None = None
+    netted: bool = False
 
 
 Said = Iterator[SubmitOrder | CancelOrder | PairFinished]
@@ -108,6 +112,10 @@ class PairExecutor:
     An order that the venue does not answer for is never sent again: it may trade. The pair waits for word of it, and
     risks nothing more; when none comes, it is broken, with no more than one clip naked. While `hurried`, what closes does not
     rest for long.
+
+    Where the venue has no position for a reduce-only order, strategies have come to stand against each other, or what is
+    held is gone. A lead is then not tried again: risk knows which, and asks anew. A hedge or an unwinding is, as a plain
+    order: what it takes back is no more than the lead of this very pair has just traded.
     """
 
     def __init__(self, config: PairConfig, instruments: dict[str, Instrument]) -> None:
@@ -179,13 +187,16 @@ class PairExecutor:
             return
         leading = pair.stage is Stage.LEADING
         passed_over = leading and not order.filled and not pair.canceling and not pair.crossing
+        nothing_there = _found_nothing(fact)
         pair.child = ""
         pair.canceling = False
         if order.filled:
             pair.failures = 0
+        elif nothing_there and not leading and not pair.netted:
+            pair.netted = True
         elif isinstance(fact, OrderRejected) or pair.crossing or not leading:
             pair.failures += 1
-        hopeless = pair.order.opening or pair.failures >= self.config.hedge_attempts
+        hopeless = pair.order.opening or nothing_there or pair.failures >= self.config.hedge_attempts
         if isinstance(fact, OrderRejected) and leading and hopeless:
             pair.ending = pair.ending or f"lead rejected: {fact.reason}"
         if passed_over and not pair.ending:
@@ -288,7 +299,7 @@ class PairExecutor:
             clip,
             limit=limit,
             time_in_force=TimeInForce.IOC if pair.crossing else TimeInForce.POST_ONLY,
-            reduce_only=not order.opening and not self.instruments[leg.instrument].is_spot,
+            reduce_only=not order.opening and self._reduce_only(pair, leg, clip),
         )
 
     def _hedge(self, pair: Pair, missing: Decimal) -> SubmitOrder:
@@ -305,7 +316,7 @@ class PairExecutor:
             quantity,
             limit=None,
             time_in_force=TimeInForce.IOC,
-            reduce_only=not pair.order.opening and not instrument.is_spot,
+            reduce_only=not pair.order.opening and self._reduce_only(pair, leg, quantity),
         )
 
     def _unwind(self, pair: Pair, now: int) -> Said:
@@ -313,8 +324,9 @@ class PairExecutor:
         leg = pair.order.lead
         instrument = self.instruments[leg.instrument]
         left = instrument.whole_steps(max(ZERO, self._naked(pair)))
-        reduce_only = pair.order.opening and not instrument.is_spot
-        if left <= 0 or not (reduce_only or _tradable(instrument, left, leg.reference)):
+        reduce_only = pair.order.opening and self._reduce_only(pair, leg, left)
+        too_small = not _tradable(instrument, left, leg.reference) and (pair.netted or not reduce_only)
+        if left <= 0 or too_small:
             yield from self._finish(pair, "unwound", pair.ending, now)
         elif pair.failures >= self.config.hedge_attempts:
             yield from self._finish(pair, "broken", f"{left} of {leg.instrument} cannot be unwound", now)
@@ -342,6 +354,14 @@ class PairExecutor:
             if not any(_meet(pair.order, waiting) for pair in self.pairs.values()):
                 del self.waiting[waiting.pair_id]
                 yield from self.start(waiting, now)
+
+    def _reduce_only(self, pair: Pair, leg: PairLeg, quantity: Decimal) -> bool:
+        """Whether to take a leg back by an order that only reduces: it may, or it is too small to be any other."""
+        instrument = self.instruments[leg.instrument]
+        if instrument.is_spot:
+            return False
+        allowed = pair.order.reduce_only and not pair.netted
+        return allowed or not _tradable(instrument, quantity, leg.reference)
 
     def _child(
         self,
@@ -465,6 +485,15 @@ def _meet(one: SubmitPair, other: SubmitPair) -> bool:
     """Whether two pairs of a strategy trade in each other's instruments."""
     legs = {one.lead.instrument, one.hedge.instrument}
     return one.strategy == other.strategy and not legs.isdisjoint((other.lead.instrument, other.hedge.instrument))
+
+
+def _found_nothing(fact: OrderFact) -> bool:
+    """Whether an order ended for want of a position that it could reduce."""
+    match fact:
+        case OrderRejected(reason=reason) | OrderExpired(reason=reason) | OrderCanceled(reason=reason):
+            return reason.startswith(NOTHING_TO_REDUCE)
+        case _:
+            return False
 
 
 def _tradable(instrument: Instrument, quantity: Decimal, price: Decimal) -> bool:

@@ -10,7 +10,11 @@ from hean.risk.sizing import RiskSizing, Sizing
 
 
 class RiskConfig(BaseModel, frozen=True, extra="forbid"):
-    """The account's limits. None can be switched off; a large value never binds. Shares are of the account's equity."""
+    """The account's limits. None can be switched off; a large value never binds. Shares are of the account's equity.
+
+    Limits are about what strategies hold. What was in the account before us is part of the equity, counts towards no limit
+    and is not closed with the rest. A jump of the equity is held against all there is: the owner's coins move it too.
+    """
 
     trade_risk: float = Field(
         default=0.01, gt=0, allow_inf_nan=False, description="share lost by one position at its stop"

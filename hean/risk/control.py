@@ -22,7 +22,7 @@ from hean.messages import (
 )
 from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.desk import Desk
-from hean.risk.exposure import ZERO
+from hean.risk.exposure import RESERVE, ZERO
 from hean.risk.killswitch import ORANGE, YELLOW, KillSwitch, Tier, Trip
 from hean.risk.state import Flattening, RiskState, Skew
 from hean.units import DAY, SECOND
@@ -336,7 +336,7 @@ class Control:
         yield from self._flatten(flattening, now)
 
     def _flatten(self, flattening: Flattening, now: int) -> Iterator[Consequence]:
-        """Close what is held and not yet being closed; once nothing is, ask the venue whether that is so.
+        """Close what strategies hold and is not yet being closed; once nothing is, ask the venue whether that is so.
 
         Pairs are closed as pairs, twice; after that each leg by itself. When `flatten_attempts` have not
         sufficed, the switch says so, and a person has to act.
@@ -357,8 +357,8 @@ class Control:
         flattening.verifying = flattening.denied = False
         exhausted = flattening.attempts >= self._config.flatten_attempts
         sent = False
-        for places in state.slots.values():
-            held = [slot for slot in places.values() if desk.tradable(slot)]
+        for strategy, places in state.slots.items():
+            held = [] if strategy == RESERVE else [slot for slot in places.values() if desk.tradable(slot)]
             if not held or any(slot.pending and not desk.lost(slot) for slot in places.values()):
                 continue
             sent = True
@@ -378,5 +378,6 @@ class Control:
         yield from self.announce("FLATTEN")
 
     def _gross(self) -> Decimal:
+        """The value of all that moves the equity, the reserve's coins as well."""
         slots = (slot for places in self.state.slots.values() for slot in places.values())
         return sum((slot.value for slot in slots), Decimal(0))

@@ -19,7 +19,7 @@ from hean.messages import (
     TimeInForce,
 )
 from hean.risk.config import RiskConfig, exact
-from hean.risk.exposure import BUY, SELL, ZERO, Order, Slot
+from hean.risk.exposure import BUY, RESERVE, SELL, ZERO, Order, Slot
 from hean.risk.memory import DecisionMemory
 from hean.risk.sizing import stressed, whole
 from hean.risk.state import RiskState, Seen
@@ -73,29 +73,35 @@ class Desk:
         `decided` is whether a strategy wants it, at the price it named.
         """
         side = SELL if slot.held > ZERO else BUY
-        instrument = self._instruments.get(slot.instrument)
-        spot = instrument is not None and instrument.is_spot
-        reduce_only = not spot and not self._netted(slot)
+        spot = self._is_spot(slot)
+        netted = self._netted(slot, slot.held)
         most = self._most.get(slot.instrument) or quantity
         orders = []
         while quantity > ZERO:
             part = min(quantity, most)
+            # What is too small to be an order by itself may still reduce.
+            reduce_only = not spot and not (netted and self._is_order(slot, part))
             orders.append(self.order(slot, side, part, reduce_only=reduce_only, bracket=None, decided=decided))
             quantity -= part
         return orders
 
-    def _netted(self, slot: Slot) -> bool:
-        """Whether another strategy stands against this one in the same instrument.
+    def _netted(self, slot: Slot, stands: Decimal) -> bool:
+        """Whether anybody stands, or may come to stand, against a position in the same instrument, the reserve included.
 
-        The venue knows one net position, and refuses a reduce-only order that is larger or on its side.
+        The venue knows one net position: it refuses a reduce-only order on its side, and cuts one that is larger.
         """
         for strategy, places in self.state.slots.items():
             other = places.get(slot.instrument) if strategy != slot.strategy else None
             if other is not None and (
-                min(other.held, other.target) < 0 < slot.held or max(other.held, other.target) > 0 > slot.held
+                min(other.held, other.target) < 0 < stands or max(other.held, other.target) > 0 > stands
             ):
                 return True
         return False
+
+    def _is_order(self, slot: Slot, quantity: Decimal) -> bool:
+        """Whether the venue takes an order of this size that opens something."""
+        rules = self._instruments.get(slot.instrument)
+        return rules is None or (quantity >= rules.min_quantity and quantity * slot.price >= rules.min_notional)
 
     def order(
         self,
@@ -112,6 +118,7 @@ class Desk:
         self.state.orders[order_id] = Order(slot.strategy, slot.instrument, change)
         slot.orders += 1
         slot.target += change
+        slot.reduces = reduce_only
         slot.revalue()
         return SubmitOrder(
             client_order_id=order_id,
@@ -131,8 +138,14 @@ class Desk:
     ) -> SubmitPair:
         pair_id = self._next_id(lead[0].strategy)
         legs = []
+        reduce_only = not any(
+            self._netted(slot, side * quantity if opening else slot.held)
+            for slot, side, quantity in (lead, hedge)
+            if not self._is_spot(slot)
+        )
         for slot, side, quantity in (lead, hedge):
             slot.pair = pair_id
+            slot.reduces = reduce_only and not opening
             slot.target = side * quantity if opening else ZERO
             slot.revalue()
             legs.append(PairLeg(slot.instrument, side, quantity, slot.price))
@@ -143,6 +156,7 @@ class Desk:
             hedge=legs[1],
             opening=opening,
             max_naked=self._max_naked * (self.state.kill.equity or 0),
+            reduce_only=reduce_only,
         )
 
     def _next_id(self, strategy: str) -> str:
@@ -199,10 +213,20 @@ class Desk:
         if order is None:
             return None
         slot = self.slot(order.strategy, order.instrument)
+        slot.leave |= self._netted_meanwhile(slot)
         slot.orders -= 1
         slot.target -= order.remaining
         self._settle(slot, now)
         return slot
+
+    def _netted_meanwhile(self, slot: Slot) -> bool:
+        """Whether what was to close this place ended too soon because it had to reduce, and others came to stand against it.
+
+        It is then closed by what need not reduce: that cannot end for the same. If nobody stands against it, the
+        venue does not have what we hold; nothing more is sent for it, and the reconciler will say.
+        """
+        reduces, slot.reduces = slot.reduces, False
+        return reduces and not slot.target and self._netted(slot, slot.held)
 
     def amended(self, message: OrderAmended, now: int) -> Slot | None:
         """An order wants less from now on."""
@@ -229,8 +253,11 @@ class Desk:
     def pair_finished(self, message: PairFinished, now: int) -> list[Slot]:
         places = self.state.slots.get(message.strategy, {})
         slots = [slot for slot in places.values() if slot.pair == message.pair_id]
+        ended_early = bool(message.reason) and message.outcome != "broken"
+        again = [slot for slot in slots if not self._is_spot(slot) and self._netted_meanwhile(slot) and ended_early]
         for slot in slots:
             slot.pair = ""
+            slot.leave |= bool(again)  # its legs leave together
             self._settle(slot, now)
         return slots
 
@@ -302,6 +329,7 @@ class Desk:
     def _take_up(self, pair: SubmitPair, leg: PairLeg) -> None:
         slot = self.slot(pair.strategy, leg.instrument)
         slot.pair = pair.pair_id
+        slot.reduces = pair.reduce_only and not pair.opening
         slot.price = slot.price or leg.reference
         slot.target = leg.side * leg.quantity if pair.opening else ZERO
         rules = self._instruments.get(leg.instrument)
@@ -342,17 +370,31 @@ class Desk:
         return max(least, self._least_margin)
 
     def tradable(self, slot: Slot) -> bool:
-        """Whether what is held can be closed: a derivative always, spot only above the venue's least order."""
+        """Whether what is held can be closed: above the venue's least order always, of a derivative below it too.
+
+        Of the latter no more than the net position has of it: what is less than the least order, and held against by as
+        much, stays, for the venue has no position there.
+        """
+        if not slot.held:
+            return False
+        if self._is_order(slot, abs(slot.held)):
+            return True
+        if self._is_spot(slot):
+            return False
+        net = sum((other.held for other in self._slots() if other.instrument == slot.instrument), ZERO)
+        return net * slot.held > 0
+
+    def _is_spot(self, slot: Slot) -> bool:
         rules = self._instruments.get(slot.instrument)
-        if rules is None or not rules.is_spot:
-            return bool(slot.held)
-        held = abs(slot.held)
-        return 0 < held >= rules.min_quantity and held * slot.price >= rules.min_notional
+        return rules is not None and rules.is_spot
 
     def flat(self) -> bool:
-        """Whether nothing is held that can be closed, and nothing is under way."""
+        """Whether no strategy holds anything that can be closed, and nothing is under way."""
         return not any(
-            slot.pending or self.tradable(slot) for places in self.state.slots.values() for slot in places.values()
+            slot.pending or self.tradable(slot)
+            for strategy, places in self.state.slots.items()
+            for slot in places.values()
+            if strategy != RESERVE
         )
 
     def resting(self) -> bool:
@@ -364,7 +406,7 @@ class Desk:
 
         There, one more reduce-only order cannot do harm: it closes what is held and no more.
         """
-        if slot.pair or not slot.orders or slot.margin_rate == 1 or self._netted(slot):
+        if slot.pair or not slot.orders or slot.margin_rate == 1 or self._netted(slot, slot.held):
             return False
         return all(order.unknown for order in self.state.orders.values() if _of(slot, order))
 

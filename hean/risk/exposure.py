@@ -15,6 +15,9 @@ from hean.risk.memory import RoundTrip
 
 ZERO = Decimal(0)
 
+RESERVE = ""
+"""In the place of a strategy: what was in the account before us. It is its owner's, and not ours to trade or to limit."""
+
 # `Side.BUY` is looked up in the enum at each mention, which takes longer than any limit.
 BUY, SELL = Side.BUY, Side.SELL
 
@@ -35,7 +38,7 @@ class Slot(Struct):
     `price` is the last that this strategy named or traded at, in quote. `orders` counts ours that have not ended, `pair`
     names the pair at work here. `fills` and `positions` count what was heard since the slot was last settled: each fill is
     followed, or preceded, by the position it makes; the last came at `ts_fill`. `stress` is what a pair's leg would ask for after a shock. `leave` is
-    a wish to be flat that waits for what is under way. While `restating`, the next position is the one that the portfolio
+    a wish to be flat that waits for what is under way. `reduces` is whether what was last sent said that it only reduces. While `restating`, the next position is the one that the portfolio
     states anew after a restart: it answers no fill.
     """
 
@@ -55,6 +58,7 @@ class Slot(Struct):
     positions: int = 0
     ts_fill: int = 0
     leave: bool = False
+    reduces: bool = False
     restating: bool = False
     context: str = ""
     trip: RoundTrip | None = None
@@ -113,12 +117,14 @@ class Totals(Struct):
 
 
 def totals(slots: dict[str, dict[str, Slot]], strategy: str, base: str, apart: Iterable[Slot]) -> Totals:
-    """Add up every slot that counts for something, except those `apart`.
+    """Add up every slot of a strategy's that counts for something, except those `apart`.
 
     What another strategy holds against the coin gives no headroom: it may leave at any time.
     """
     gross = own = margin = stress = high = low = ZERO
     for name, places in slots.items():
+        if name == RESERVE:
+            continue
         up = down = ZERO
         for slot in places.values():
             value = slot.value

@@ -394,7 +394,7 @@ class RiskManager:
         return (*self._too_small(signal, places), *self._desk.close(closing))
 
     def _too_small(self, signal: Signal, places: list[Place]) -> Iterator[SignalRefused]:
-        """Why what is held of spot cannot be sold: the venue takes no order so small."""
+        """Why what is held cannot be closed: the venue takes no order so small."""
         for place in places:
             if not self._desk.tradable(place.slot):
                 quantity = abs(place.slot.held)

@@ -192,7 +192,7 @@ def test_a_trip_says_what_asked_for_its_end():
 def test_the_children_of_a_pair_have_the_reason_of_the_pair():
     signal = said(Signal("a", (), "funding no longer pays", None, None, None, ""), source="a")
     leg = PairLeg(PERP, Side.BUY, D(1), D(100))
-    pair = SubmitPair("p-1", "a", leg, leg, False, D(100))
+    pair = SubmitPair("p-1", "a", leg, leg, False, D(100), True)
     log = [
         said(fill(PERP, "-1", "100", order="p-0-1")),
         signal,

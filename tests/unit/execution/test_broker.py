@@ -206,7 +206,9 @@ def test_what_was_heard_is_known_by_name():
 
 def test_a_state_that_was_read_back_is_looked_at_by_every_part():
     told = broker()
-    pair = SubmitPair("p-1", "a", leg(PERP, Side.SELL), leg(SPOT, Side.BUY), opening=True, max_naked=D(10_000))
+    pair = SubmitPair(
+        "p-1", "a", leg(PERP, Side.SELL), leg(SPOT, Side.BUY), opening=True, max_naked=D(10_000), reduce_only=True
+    )
     hear(told, TradingStateChanged(TradingState.REDUCING, "why"))
     restored = broker()
     restored.state = codec.decoded(BrokerState, codec.encoded(told.state))

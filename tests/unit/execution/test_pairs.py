@@ -44,13 +44,23 @@ OPENING = {"lead_side": Side.SELL, "opening": True}
 CLOSING = {"lead_side": Side.BUY, "opening": False}
 
 
-def pair(quantity="0.4", *, lead_side=Side.SELL, opening=True, naked="10000", pair_id="p-1", lead=PERP, hedge=SPOT):
+def pair(
+    quantity="0.4",
+    *,
+    lead_side=Side.SELL,
+    opening=True,
+    naked="10000",
+    pair_id="p-1",
+    lead=PERP,
+    hedge=SPOT,
+    reduces=True,
+):
     other = Side(-lead_side)
     legs = (
         PairLeg(lead, lead_side, D(quantity), D(50_000)),
         PairLeg(hedge, other, D(quantity), D(50_000)),
     )
-    return SubmitPair(pair_id, "carry", *legs, opening, D(naked))
+    return SubmitPair(pair_id, "carry", *legs, opening, D(naked), reduces)
 
 
 class Story:

@@ -61,7 +61,7 @@ def a_plan(gaps, quantity, naked):
     for number, (gap, calls_back) in enumerate(gaps):
         side = Side.BUY if number % 2 else Side.SELL
         legs = (PairLeg(PERP, side, D(quantity), D(100)), PairLeg(SPOT, Side(-side), D(quantity), D(100)))
-        plan.append((ts, SubmitPair(f"p-{number}", "carry", *legs, number % 2 == 0, D(naked))))
+        plan.append((ts, SubmitPair(f"p-{number}", "carry", *legs, number % 2 == 0, D(naked), True)))
         if calls_back:
             plan.append((ts + gap // 2, CancelAll("carry")))
         ts += gap

@@ -30,6 +30,7 @@ def test_two_opposite_legs_are_a_pair_led_by_the_derivative():
         hedge=PairLeg(SPOT, Side.BUY, Decimal("0.040"), Decimal("50000.0")),
         opening=True,
         max_naked=Decimal("200.00"),
+        reduce_only=True,
     )
 
 

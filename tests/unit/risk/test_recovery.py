@@ -50,7 +50,7 @@ NOTHING = OrdersRestated({}, ())
 def pair(pair_id, *, opening=True, quantity="0.020", strategy="impulse"):
     lead = PairLeg(PERP, Side.SELL if opening else Side.BUY, D(quantity), D(50_000))
     hedge = PairLeg(SPOT, Side.BUY if opening else Side.SELL, D(quantity), D(50_000))
-    return SubmitPair(pair_id, strategy, lead, hedge, opening, D(200))
+    return SubmitPair(pair_id, strategy, lead, hedge, opening, D(200), True)
 
 
 def left(remaining, filled="0", *, name=PERP, strategy="impulse", unknown=False):
