@@ -31,7 +31,7 @@ from hean.bybit.decode import OrderStage
 from hean.bybit.encode import Verdict
 from hean.errors import DataError, HeanError, VenueError
 from hean.instruments import Category, Instrument, split_id
-from hean.messages import Side, SubmitOrder, TimeInForce
+from hean.messages import LAST_RESORT, Side, SubmitOrder, TimeInForce
 from hean.portfolio.accounting import RESERVE
 from hean.units import SECOND
 
@@ -128,7 +128,7 @@ class Ledger:
         """The next order's id: of this run, this instrument, and counted."""
         symbol, category, _ = split_id(instrument)
         count = sum(one.run == self.run and one.instrument == instrument for one in self.closings.values()) + 1
-        return f"lr{_base36(self.run)}-{symbol}{'S' if category is Category.SPOT else 'L'}-{count}"
+        return f"{LAST_RESORT}{_base36(self.run)}-{symbol}{'S' if category is Category.SPOT else 'L'}-{count}"
 
     def traded(self, instrument: str, since: int) -> Decimal:
         """How much of an instrument was traded after a time, signed."""

@@ -129,7 +129,7 @@ def positions(views: Sequence[PositionView]) -> "Table":
             one.instrument,
             number(one.quantity),
             _short(one.dust, 12) if one.dust else NONE,
-            _short(one.entry, 6) if one.quantity else NONE,
+            _short(one.entry, 6) if one.quantity and one.entry is not None else NONE,
             age(one.age_s),
         )
     return table

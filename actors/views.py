@@ -19,7 +19,7 @@ def shown(state: MonitorState) -> MonitorState:
 def positions(state: MonitorState, now: int) -> tuple[PositionView, ...]:
     """Everything held by some strategy; what was held once and is flat is left out, unless of dust."""
     return tuple(
-        PositionView(strategy, instrument, held.quantity, held.dust, held.entry, _age(held.ts, now))
+        PositionView(strategy, instrument, held.quantity, held.dust, held.entry or None, _age(held.ts, now))
         for strategy, view in state.strategies.items()
         for instrument, held in view.positions.items()
         if held.quantity or held.dust

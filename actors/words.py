@@ -35,11 +35,13 @@ class ActorView(Struct, frozen=True):
 
 
 class PositionView(Struct, frozen=True):
+    """What a strategy holds; `entry` is None where nobody knows what was paid for it."""
+
     strategy: str
     instrument: str
     quantity: Decimal
     dust: Decimal
-    entry: Decimal
+    entry: Decimal | None
     age_s: float
 
 

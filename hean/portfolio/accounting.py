@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from hean.errors import ConfigError, ContractError
 from hean.instruments import Category, Instrument
-from hean.messages import AdjustBooks, FundingSettled, InterestCharged, OrderFilled
+from hean.messages import LAST_RESORT, AdjustBooks, FundingSettled, InterestCharged, OrderFilled
 from hean.netting import PICO, ZERO, netted
 
 EXACT = Context(prec=60)
@@ -483,6 +483,9 @@ class Accountant:
     def _divide(self, ledger: Ledger, fill: OrderFilled, signed: Decimal) -> list[tuple[str, Decimal, Decimal]]:
         """Divide a fill of the venue's own among those whose net position it lessens, in proportion; the last takes the rest."""
         holdings = {strategy: self.quantity(book, fill.instrument) for strategy, book in ledger.books.items()}
+        if fill.client_order_id.startswith(LAST_RESORT):
+            # It closed what strategies held, and nothing that was in the account before them.
+            holdings.pop(RESERVE, None)
         net = sum(holdings.values(), ZERO)
         if (signed > 0) == (net > 0) or not net:
             return [(RESERVE, signed, fill.fee)]

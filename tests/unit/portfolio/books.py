@@ -25,11 +25,21 @@ _counter = iter(range(10**9))
 
 
 def fill(
-    instrument, signed, price, *, strategy="a", fee="0", fee_currency="USDT", reference=None, ending="", trade_id=""
+    instrument,
+    signed,
+    price,
+    *,
+    strategy="a",
+    fee="0",
+    fee_currency="USDT",
+    reference=None,
+    ending="",
+    trade_id="",
+    order="order",
 ):
     signed = D(signed)
     return OrderFilled(
-        client_order_id="order",
+        client_order_id=order,
         strategy=strategy,
         instrument=instrument,
         trade_id=trade_id or f"trade-{next(_counter)}",

@@ -203,6 +203,16 @@ def test_the_last_holder_takes_what_does_not_divide():
     assert held == [D("0.667"), D("0.667"), D("0.666")]
 
 
+def test_the_last_resort_closes_what_strategies_held_and_nothing_of_the_reserve():
+    ledger, marks = opened(a="1000"), {SPOT: 100.0}
+    ACCOUNTANT.transfer(ledger, RESERVE, "BTC", D(1))
+    ACCOUNTANT.fill(ledger, fill(SPOT, "0.5", "100", strategy="a"), marks)
+    ACCOUNTANT.fill(ledger, fill(SPOT, "-0.5", "90", strategy="", order="lr7-BTCUSDTS-1"), marks)
+
+    held = {name: book.balance("BTC", INVENTORY) for name, book in ledger.books.items()}
+    assert held == {"a": 0, RESERVE: 1}
+
+
 def test_a_venue_fill_that_lessens_nobodys_position_goes_to_the_reserve():
     ledger, marks = opened(a="1000"), {PERP: 100.0}
     ACCOUNTANT.fill(ledger, fill(PERP, "1", "90", strategy=""), marks)
