@@ -37,8 +37,9 @@ up: install      ## begin to trade in the sandbox: a Bybit on this machine, play
 down: install    ## end it in order
 	$(BIN)/hean down
 
-bench: install   ## speed, as ratios to a compiled lower bound measured in the same run; and ten minutes of the exchange under load
+bench: install   ## speed, as ratios to lower bounds measured in the same run; and ten minutes of the exchange under load
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.engine
 	$(BIN)/python -m tests.bench.exchange
 
 lock: install    ## resolve the pinned dependencies anew

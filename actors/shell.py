@@ -101,15 +101,19 @@ class Post:
         self._takes.clear()
 
     def send(self, outward: Iterable[tuple[Node, Envelope]]) -> None:
-        """Send each receiver its part as one parcel."""
+        """Send each receiver its part as one parcel: those first who are to do something, then those who are to know."""
         by_receiver: dict[str, list[Envelope]] = {}
+        urgent: dict[str, None] = {}
         for node, envelope in outward:
-            if isinstance(envelope.message, Fact):
+            is_fact = isinstance(envelope.message, Fact)
+            if is_fact:
                 self._facts.append((node.name, envelope))
             if self._is_taken(node.name, type(envelope.message)):
                 by_receiver.setdefault(node.name, []).append(envelope)
-        for name, batch in by_receiver.items():
-            self._tell(name, batch)
+                if not is_fact:
+                    urgent[node.name] = None
+        for name in {**urgent, **by_receiver}:
+            self._tell(name, by_receiver[name])
 
     def remember(self, outward: Iterable[tuple[Node, Envelope]]) -> None:
         """Note what was said in an earlier life; whether it arrived is not known."""
