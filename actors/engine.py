@@ -11,6 +11,7 @@ it; it is itself begun anew by Ray.
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -80,6 +81,10 @@ _ENGINE = Node(NAME, NAME)
 _ROUND_S = 0.25
 _RETRY_S = 5.0
 _REST_S = 5.0
+_BEAT_S = 1.0
+_STEPS = 3
+"""Steps of a start that may follow one another without a word."""
+
 _STUBBORN = 2
 """Deaths beyond those that trip the kill switch, after which nothing is begun any more without a person."""
 
@@ -122,8 +127,9 @@ class EngineActor:
         interrupted = self._book.interrupted()
         if interrupted is not None:
             self._died(NAME, f"life {interrupted} ended without a word")
-        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
-        self._thread.start()
+        self._moved = time.monotonic()
+        threading.Thread(target=self._live, name="engine", daemon=True).start()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     # --- asked from outside ---------------------------------------------------------------------
 
@@ -351,11 +357,17 @@ class EngineActor:
                     due = time.monotonic() + limit.ping_s
                     self._read_monitor()
                     self._go_on()
-                    self._heart.beat(self._phase, exposed=self._is_exposed())
             except FallenError as fallen:
                 if not self._begun_alone(fallen):
                     raise
+            self._moved = time.monotonic()
             self._ending.wait(_ROUND_S)
+
+    def _beat(self) -> None:
+        """Beat as long as the one thread that works gets on: on the way up too, where each step has its limit."""
+        while not self._ended.wait(_BEAT_S):
+            if time.monotonic() - self._moved < _STEPS * self.settings.supervision.ready_s:
+                self._heart.beat(self._phase, exposed=self._is_exposed())
 
     def _go_on(self) -> None:
         """Take the next step of the start, when it may be taken."""
@@ -378,7 +390,9 @@ class EngineActor:
         """What stands against trading, in words."""
         found = []
         if not self._is_reconciled():
-            found.append("the books have not been found to agree with the venue since the start")
+            waited = time.monotonic() - self._began
+            hint = ": see `hean logs --node reconciler`" if waited > self.settings.supervision.clean_s else ""
+            found.append(f"the books have not been found to agree with the venue since the start{hint}")
         if self._warming:
             found.append(f"being warmed up: {', '.join(self._warming)}")
         if self._seen.tripped is not None:
@@ -394,8 +408,13 @@ class EngineActor:
             self._settled = self._crew.ask(["reconciler"], "settled", timeout_s=timeout)["reconciler"]
         return self._settled
 
-    def _is_exposed(self) -> bool:
-        return bool(self._seen.waiting_orders) or bool(views.positions(self._seen, time.time_ns()))
+    def _is_exposed(self) -> bool | None:
+        """Whether anything of ours is held or rests; None before anybody has said."""
+        with self._lock:
+            seen = self._seen
+        if seen.ts_last is None:
+            return None
+        return bool(seen.waiting_orders) or any(one.strategy for one in views.positions(seen, time.time_ns()))
 
     def _hear_of_latch(self) -> None:
         """Tell risk, once, of a kill switch that was pulled where it could not hear it."""
@@ -493,6 +512,7 @@ class EngineActor:
             pass
 
     def _wait_for_better(self, trouble: str) -> None:
+        self._moved = time.monotonic()
         self._blocked = (trouble,)
         self.log.warning("cannot begin", trouble=trouble)
         self._crew.end(reversed(list(self._crew.members)))
@@ -502,7 +522,8 @@ class EngineActor:
         """End in order: nothing more is opened, entries are called back, everything is written down."""
         if "risk" in self._crew.members:
             self._tell(StopTrading(flatten=False))
-            self._crew.settle([name for name in _KINDS if name in self._crew.members], _REST_S)
+            with suppress(FallenError):  # who dies now was to be ended anyway
+                self._crew.settle([name for name in _KINDS if name in self._crew.members], _REST_S)
         self._crew.end(reversed(list(self._crew.members)), rest_s=_REST_S)
         self._book.end(self._life, "in order")
         self._set(Phase.STOPPED)
@@ -521,6 +542,7 @@ class EngineActor:
         self.log.said([envelope])
 
     def _set(self, phase: Phase) -> None:
+        self._moved = time.monotonic()
         if phase is not self._phase:
             self._phase = phase
             self.log.info("phase", phase=str(phase))

@@ -1,5 +1,6 @@
 """The engine's heartbeat: a small file, written anew about each second, that the watchdog outside Ray looks at."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -26,12 +27,19 @@ class Heartbeat:
 
     def __init__(self, home: Path) -> None:
         self._path = home / FILE
+        self._lock = threading.Lock()
+        self._stopped = False
 
     def beat(self, phase: str, *, exposed: bool | None) -> None:
-        self._write(Beat(time.time_ns(), phase, exposed, stopped=False))
+        with self._lock:
+            if not self._stopped:
+                self._write(Beat(time.time_ns(), phase, exposed, stopped=False))
 
     def stop(self) -> None:
-        self._write(Beat(time.time_ns(), "STOPPED", None, stopped=True))
+        """The last beat: nobody need wait for another."""
+        with self._lock:
+            self._stopped = True
+            self._write(Beat(time.time_ns(), "STOPPED", None, stopped=True))
 
     def _write(self, beat: Beat) -> None:
         made = self._path.with_suffix(".new")
