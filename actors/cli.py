@@ -9,6 +9,7 @@ from actors.cli_backtest import backtest
 from actors.cli_data import data_app
 from actors.cli_engine import COMMANDS
 from actors.cli_exchange import exchange
+from actors.cli_processes import process_app
 from actors.cli_sweep import sweep
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     "  hean up",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(process_app, name="process")
 app.command(name="backtest")(backtest)
 app.command(name="sweep")(sweep)
 app.command(name="exchange")(exchange)
