@@ -180,7 +180,7 @@ class _Factory:
             raise
         except ray.exceptions.GetTimeoutError:
             raise HeanError("the factory does not answer within 30 s: look at `hean logs`") from None
-        except ray.exceptions.ActorError:
+        except ray.exceptions.RayActorError:
             raise HeanError("the factory has died: the engine begins it anew, try again in a few seconds") from None
 
 

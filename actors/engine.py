@@ -243,14 +243,18 @@ class EngineActor:
         with self._lock:
             self._crew.end([name])
             self._crew.seat(self._seat(name, life), ProcessActor, component)
-        self._crew.recover([name], timeout)
-        self._crew.connect([name], timeout)
-        self._introduce(name)
+        try:
+            self._crew.recover([name], timeout)
+            self._crew.connect([name], timeout)
+            self._introduce(name)
+        except HeanError as failure:  # nobody waits for it: the step's own time limit does
+            self.log.warning("not begun", name=name, why=str(failure))
 
     def pass_on(self, name: str, message: Message) -> None:
         """Tell a process something on its factory's behalf."""
         envelope = Envelope(NAME, 0, time.time_ns(), "", "", message)
-        self._crew.members[name].handle.tell.remote(codec.letters([envelope]), f"{NAME}@{self._life}")
+        if name in self._crew.members:
+            self._crew.members[name].handle.tell.remote(codec.letters([envelope]), f"{NAME}@{self._life}")
 
     def leave(self, name: str) -> None:
         """End a process's actor, if there is one."""
@@ -553,16 +557,16 @@ class EngineActor:
 
 
 class EngineHosts:
-    """How the factory has the engine give its components actors."""
+    """How the factory has the engine give its components actors. It only tells, and never waits: the engine asks it things."""
 
     def start(self, node: str, component: Any) -> None:
-        ray.get(find().host.remote(node, component))
+        find().host.remote(node, component)
 
     def tell(self, node: str, message: Message) -> None:
-        ray.get(find().pass_on.remote(node, message))
+        find().pass_on.remote(node, message)
 
     def stop(self, node: str) -> None:
-        ray.get(find().leave.remote(node))
+        find().leave.remote(node)
 
 
 def create(home: Path, settings: EngineSettings) -> Any:
