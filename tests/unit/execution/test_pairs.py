@@ -231,6 +231,98 @@ def test_a_lead_that_cannot_be_unwound_leaves_the_pair_broken():
     assert story.said[-1].reason == f"0.100 of {PERP} cannot be unwound"
 
 
+NOTHING_THERE = "110017 current position is zero, cannot fix reduce-only order qty"
+
+
+@pytest.mark.parametrize("reduces", [True, False])
+def test_what_closes_and_what_unwinds_a_contract_reduces_only_where_it_may(reduces):
+    story = Story()
+    story(pair("0.1", reduces=reduces, **CLOSING))
+    assert [order.reduce_only for order in story.sent] == [reduces]
+
+    story = Story(hedge_attempts=1)
+    story(pair("0.1", reduces=reduces))
+    story.fill()
+    story.reject()
+    assert (story.last.instrument, story.last.reduce_only) == (PERP, reduces)
+
+
+def test_a_closing_lead_that_finds_nothing_to_reduce_is_for_risk_to_ask_anew():
+    story = Story(hedge_attempts=3)
+    story(pair("0.1", **CLOSING))
+    story.reject(NOTHING_THERE)
+
+    assert len(story.sent) == 1
+    assert story.said[-1] == PairFinished("p-1", "carry", "unwound", f"lead rejected: {NOTHING_THERE}")
+
+
+def test_a_closing_lead_that_the_venue_cut_ends_with_what_it_has_once_nothing_is_left_to_reduce():
+    story = Story(hedge_attempts=3)
+    story(pair("0.1", **CLOSING))
+    story.fill(quantity="0.04")
+    story.expire("ended at 0.04 of 0.1")
+    story.fill()
+    assert (story.last.instrument, story.last.quantity, story.last.reduce_only) == (PERP, D("0.060"), True)
+    story.reject(NOTHING_THERE)
+
+    assert story.outcomes == ["done"]
+    assert story.said[-1].reason.startswith("lead rejected")
+    assert story.traded[PERP] + story.traded[SPOT] == 0
+
+
+@pytest.mark.parametrize("how", ["rejected", "expired"])
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_unwinding_that_finds_nothing_to_reduce_goes_on_as_a_plain_order_of_the_same_size(how, dies):
+    story = Story(hedge_attempts=1)
+    story(pair("0.1"))
+    story.fill()
+    story.reject()
+    assert story.last.reduce_only
+    if how == "rejected":
+        story.reject(NOTHING_THERE)
+    else:
+        story.expire("CancelByReduceOnly")
+    if dies:
+        story.restart()
+
+    assert (story.last.side, story.last.quantity, story.last.reduce_only) == (Side.BUY, D("0.100"), False)
+    story.fill(quantity="0.04")
+    story.expire("no more of it")
+    assert (story.last.quantity, story.last.reduce_only) == (D("0.060"), False)
+    story.fill()
+    assert story.outcomes == ["unwound"]
+    assert story.traded[PERP] == 0
+
+
+def test_a_hedge_that_finds_nothing_to_reduce_goes_on_as_a_plain_order_of_the_same_size():
+    story = Story(hedge_attempts=1)
+    story(pair("0.1", lead=SPOT, hedge=PERP, lead_side=Side.SELL, opening=False))
+    story.fill()
+    assert (story.last.instrument, story.last.reduce_only) == (PERP, True)
+    story.reject(NOTHING_THERE)
+
+    assert (story.last.instrument, story.last.quantity, story.last.reduce_only) == (PERP, D("0.100"), False)
+    story.fill()
+    assert story.outcomes == ["done"]
+
+
+def test_what_is_too_small_to_be_an_order_is_only_reduced_and_let_be_where_it_cannot():
+    """0.001 at 50,000 is worth 50, and the venue takes no plain order below that of the rules here."""
+    story = Story(hedge_attempts=1)
+    story.broker = Broker(
+        story.config, {**INSTRUMENTS, PERP: msgspec.structs.replace(INSTRUMENTS[PERP], min_notional=D(60))}
+    )
+    story(pair("0.1", reduces=False))
+    story.fill()
+    story.fill(quantity="0.099")
+    story.expire()
+    story.reject()
+
+    assert (story.last.side, story.last.quantity, story.last.reduce_only) == (Side.BUY, D("0.001"), True)
+    story.reject(NOTHING_THERE)
+    assert story.outcomes == ["unwound"]
+
+
 def test_a_hedge_filled_in_part_is_unwound_only_for_the_rest():
     story = Story(hedge_attempts=1)
     story(pair("0.1"))
