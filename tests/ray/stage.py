@@ -177,3 +177,60 @@ def books():
     for commodity, accounts in state.ledger.account().items():
         held[commodity] = sum(accounts.get(account, Decimal(0)) for account in (CASH, INVENTORY, POSITION))
     return held
+
+
+def wait_for_flow(stage, more=4, seconds=30):
+    """Let some more orders fill."""
+    before = len(Truth(stage.exchange).executions())
+    limit = time.monotonic() + seconds
+    while len(Truth(stage.exchange).executions()) < before + more:
+        assert time.monotonic() < limit, f"no orders fill: {describe(stage.status())}"
+        time.sleep(0.2)
+
+
+def must_agree(stage):
+    """Stop, let everything come to rest, lay our books beside the exchange's, and begin to trade again."""
+    stage.ask("stop", flatten=True)
+    wait_until_flat(stage)
+    must_be_exact(stage)
+    stage.ask("start")
+    stage.wait_until_trading()
+
+
+def wait_until_flat(stage, seconds=60):
+    """Wait until strategies hold nothing, by our word and by the exchange's."""
+    truth = Truth(stage.exchange)
+    still = 0
+
+    def at_rest(status):
+        nonlocal still
+        still = 0 if held(status) or truth.open_orders() or truth.positions() else still + 1
+        return still > 10  # an order may have been on its way when it was stopped
+
+    return stage.wait("rest", at_rest, seconds)
+
+
+def must_be_exact(stage):
+    """Lay the books beside what the exchange says: to the last digit."""
+    truth = Truth(stage.exchange)
+    limit = time.monotonic() + 20
+    while (found := differences(truth)) and time.monotonic() < limit:
+        time.sleep(0.2)
+    assert not found, f"ours and theirs differ: {found}; {describe(stage.status())}"
+    assert all(link for link, _ in truth.executions().values()), "somebody else traded"
+
+
+def held(status):
+    """What strategies hold; what was in the account before them is the reserve's."""
+    return [one for one in status.positions if one.strategy and one.quantity]
+
+
+def differences(truth):
+    ours, coins, positions = books(), truth.coins(), truth.positions()
+    theirs = {**coins, **{f"{symbol}-LINEAR.BYBIT": size for symbol, size in positions.items()}}
+    names = {"USDT", "BTC", "BTCUSDT-LINEAR.BYBIT", "ETHUSDT-LINEAR.BYBIT"}
+    return {
+        name: (str(ours.get(name, 0)), str(theirs.get(name, 0)))
+        for name in sorted(names)
+        if ours.get(name, Decimal(0)) != theirs.get(name, Decimal(0))
+    }

@@ -3,12 +3,11 @@
 import os
 import signal
 import time
-from decimal import Decimal
 from random import Random
 
 import pytest
 
-from tests.ray.stage import Truth, acting, books, describe
+from tests.ray.stage import acting, must_agree, wait_for_flow
 
 ROLES = ("risk", "broker", "portfolio", "reconciler", "venue", "feed", "monitor", "churn", "pair")
 ALL = ("risk", "broker", "portfolio", "reconciler", "venue", "feed", "monitor", "churn", "pair")
@@ -19,54 +18,6 @@ def stage(cluster, tmp_path_factory):
     with acting(tmp_path_factory.mktemp("kills")) as stage:
         stage.wait_until_trading()
         yield stage
-
-
-def wait_for_flow(stage, more=4, seconds=30):
-    """Let some more orders fill."""
-    before = len(Truth(stage.exchange).executions())
-    limit = time.monotonic() + seconds
-    while len(Truth(stage.exchange).executions()) < before + more:
-        assert time.monotonic() < limit, f"no orders fill: {describe(stage.status())}"
-        time.sleep(0.2)
-
-
-def must_agree(stage):
-    """Stop, let everything come to rest, and lay our books beside the exchange's."""
-    truth = Truth(stage.exchange)
-    stage.ask("stop", flatten=True)
-    still = 0
-
-    def at_rest(status):
-        nonlocal still
-        still = 0 if _held(status) or truth.open_orders() or truth.positions() else still + 1
-        return still > 10  # an order may have been on its way when it was stopped
-
-    stage.wait("rest", at_rest, 60)
-    limit = time.monotonic() + 20
-    while (difference := _difference(truth)) and time.monotonic() < limit:
-        time.sleep(0.2)
-    assert not difference, f"ours and theirs differ: {difference}; {describe(stage.status())}"
-    links = [link for link, _ in truth.executions().values()]
-    assert all(links), "somebody else traded"
-    assert not truth.positions()
-    stage.ask("start")
-    stage.wait_until_trading()
-
-
-def _held(status):
-    """What strategies hold; what was in the account before them is the reserve's."""
-    return [one for one in status.positions if one.strategy and one.quantity]
-
-
-def _difference(truth):
-    ours, coins, positions = books(), truth.coins(), truth.positions()
-    theirs = {**coins, **{f"{symbol}-LINEAR.BYBIT": size for symbol, size in positions.items()}}
-    names = {"USDT", "BTC", "BTCUSDT-LINEAR.BYBIT", "ETHUSDT-LINEAR.BYBIT"}
-    return {
-        name: (str(ours.get(name, 0)), str(theirs.get(name, 0)))
-        for name in sorted(names)
-        if ours.get(name, Decimal(0)) != theirs.get(name, Decimal(0))
-    }
 
 
 @pytest.mark.parametrize("role", ROLES)
