@@ -95,7 +95,7 @@ class Pair(Struct, frozen=True):
 class Ours(Struct):
     """What we believe of the account.
 
-    `holdings` is dust included, by instrument; `cash` what the books hold of `currency`, None before they said so. `net` is
+    `holdings` is dust included, by instrument, and `owned` the same by instrument and strategy; `cash` what the books hold of `currency`, None before they said so. `net` is
     of contracts alone; `kept` is what no strategy owns. `settled` is the time up to which what the venue has booked must
     have reached us.
     """
@@ -108,6 +108,7 @@ class Ours(Struct):
     kept: Mapping[str, Decimal] = field(default_factory=dict)
     told: Told = field(default_factory=Told)
     settled: int = 0
+    owned: Mapping[str, Mapping[str, Decimal]] = field(default_factory=dict)
 
 
 def differences(
@@ -127,7 +128,7 @@ def differences(
         ours: What we believe.
         theirs: The venue's word.
         instruments: The rules. Less than a step is no difference; an instrument that is not here has no such grace.
-        pairs: Legs that ought to balance at the venue.
+        pairs: Legs that ought to balance in every strategy that holds both.
         leg_tolerance: By how much they may not, as a fraction of the larger.
         modes: What ought to be set: "margin" of the account, "position" and "leverage" of every contract held.
     """
@@ -138,7 +139,7 @@ def differences(
         *_cash(ours, theirs, instruments),
         *_booked(ours, theirs.booked),
         *_modes(modes or {}, theirs.modes),
-        *_legs(ours.kept, theirs, instruments, pairs, leg_tolerance),
+        *_legs(ours.owned, instruments, pairs, leg_tolerance),
     ]
 
 
@@ -321,17 +322,23 @@ def _modes(wanted: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[Dis
 
 
 def _legs(
-    kept: Mapping[str, Decimal],
-    theirs: AccountSnapshot,
+    owned: Mapping[str, Mapping[str, Decimal]],
     instruments: Mapping[str, Instrument],
     pairs: tuple[Pair, ...],
     tolerance: Decimal,
 ) -> Iterator[Discrepancy]:
+    """Legs of one strategy that do not balance: of a pair the worst. What others hold beside them is their own affair."""
     for pair in pairs:
-        spot = theirs.balances.get(instruments[pair.spot].base, ZERO) - kept.get(pair.spot, ZERO)
-        perp = theirs.positions.get(pair.perp, ZERO) - kept.get(pair.perp, ZERO)
         step = max(instruments[pair.spot].step, instruments[pair.perp].step)
-        if abs(spot + perp) >= max(step, tolerance * max(abs(spot), abs(perp))):
+        coins = owned.get(pair.spot, {})
+        worst = None
+        for strategy, perp in owned.get(pair.perp, {}).items():
+            spot = coins.get(strategy, ZERO)
+            apart = abs(spot + perp)
+            if strategy and spot and perp and apart >= max(step, tolerance * max(abs(spot), abs(perp))):
+                worst = max(worst or (ZERO, "", ZERO, ZERO), (apart, strategy, spot, perp))
+        if worst is not None:
+            _, strategy, spot, perp = worst
             yield Discrepancy(
-                DiscrepancyKind.LEG_IMBALANCE, Severity.LOW, pair.perp, f"spot against it {spot}", f"perpetual {perp}"
+                DiscrepancyKind.LEG_IMBALANCE, Severity.LOW, pair.perp, f"{strategy}: spot {spot}", f"perpetual {perp}"
             )

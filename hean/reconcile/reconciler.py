@@ -428,6 +428,7 @@ class Reconciler:
             self._kept(),
             state.told,
             settled,
+            state.holdings,
         )
 
     def _weigh(self, found: list[Discrepancy], theirs: AccountSnapshot) -> tuple[list[Discrepancy], list[Discrepancy]]:

@@ -30,7 +30,7 @@ def settings(**more):
     fixed = {"kind": "fixed", "notional": 400.0}
     return EngineSettings(
         strategies=[{"use": f"{QUICK}:{name}", "sizing": fixed} for name in ("Shuttle", "Dart")],
-        risk={"reconciler": True, "symbol_exposure": 1.0},  # of the account's own coins there are many
+        risk={"reconciler": True},
         reconciler={"every_s": 1, "confirm_s": 0.5, "grace_s": 0.5, "least_s": 0.2},
         **more,
     )

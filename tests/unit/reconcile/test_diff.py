@@ -194,21 +194,44 @@ def test_modes_are_as_they_ought_to_be(is_set, found):
 
 def test_legs_that_were_there_before_us_balance_nothing():
     theirs = snapshot(positions={PERP: "-1"}, balances={"BTC": "3"})
-    ours = Ours({}, {SPOT: D(3), PERP: D(-1)}, kept={SPOT: D(2)})
+    ours = Ours({}, {SPOT: D(3), PERP: D(-1)}, owned={SPOT: {"": D(2), "a": D(1)}, PERP: {"a": D(-1)}})
+    alone = Ours({}, {SPOT: D(3), PERP: D(-1)}, owned={SPOT: {"": D(3)}, PERP: {"": D(-1)}})
 
-    assert not differences(ours, theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),))
+    for one in (ours, alone):
+        assert not differences(one, theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),))
 
 
 @pytest.mark.parametrize(
     ("spot", "perp", "imbalanced"),
-    [("1", "-1", False), ("1", "-0.96", False), ("1", "-0.95", True), ("0", "-1", True), ("0", "0", False)],
+    [
+        ("1", "-1", False),
+        ("1", "-0.96", False),
+        ("1", "-0.95", True),
+        ("0.95", "-1", True),
+        ("0", "-1", False),  # a position of its own
+        ("1", "1", True),
+        ("0", "0", False),
+    ],
 )
-def test_legs_that_ought_to_balance(spot, perp, imbalanced):
-    held = {SPOT: D(spot), PERP: D(perp)}
-    theirs = snapshot(positions={PERP: perp}, balances={"BTC": spot})
-    seen = differences(Ours({}, held), theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),), leg_tolerance=D("0.05"))
+@pytest.mark.parametrize("beside", ["0", "0.7", "-3"])
+def test_legs_of_one_strategy_ought_to_balance_whatever_another_holds_beside_them(spot, perp, imbalanced, beside):
+    owned = {SPOT: {"carry": D(spot)}, PERP: {"impulse": D(beside), "carry": D(perp)}}
+    held = {name: sum(parts.values()) for name, parts in owned.items()}
+    theirs = snapshot(positions={PERP: str(held[PERP])}, balances={"BTC": spot})
+    ours = Ours({}, held, owned=owned)
+    seen = differences(ours, theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),), leg_tolerance=D("0.05"))
 
     assert [(one.kind, one.subject) for one in seen] == [(KIND.LEG_IMBALANCE, PERP)] * imbalanced
+    assert all(one.ours == f"carry: spot {spot}" and one.theirs == f"perpetual {perp}" for one in seen)
+
+
+def test_of_two_strategies_whose_legs_do_not_balance_the_worse_is_named():
+    owned = {SPOT: {"a": D(1), "b": D(1)}, PERP: {"a": D("-0.8"), "b": D("-0.7")}}
+    theirs = snapshot(positions={PERP: "-1.5"}, balances={"BTC": "2"})
+    ours = Ours({}, {SPOT: D(2), PERP: D("-1.5")}, owned=owned)
+
+    (seen,) = differences(ours, theirs, INSTRUMENTS, pairs=(Pair(SPOT, PERP),))
+    assert seen.ours == "b: spot 1"
 
 
 @pytest.mark.parametrize(

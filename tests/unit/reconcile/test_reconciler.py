@@ -196,9 +196,11 @@ def test_ended_orders_are_forgotten_in_time():
 def test_legs_are_checked_where_asked():
     story = Story(pairs=((SPOT, PERP),))
     story.at(0, position("-1"))
-    story.answer(100, positions={PERP: "-1"})
+    story.at(0, position("0.5", SPOT))
+    theirs = {"positions": {PERP: "-1"}, "balances": {"BTC": "0.5"}}
+    story.answer(100, **theirs)
 
-    assert discrepancies(story.answer(105, positions={PERP: "-1"})) == [(DiscrepancyKind.LEG_IMBALANCE, PERP)]
+    assert discrepancies(story.answer(105, **theirs)) == [(DiscrepancyKind.LEG_IMBALANCE, PERP)]
     with pytest.raises(ConfigError, match="SOL"):
         Story(pairs=((SPOT, "SOL"),))
 
