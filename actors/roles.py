@@ -7,7 +7,7 @@ from actors import views
 from actors.shell import ComponentActor, Seat
 from actors.words import Recovered, Voice
 from hean.execution.orders import Restorable
-from hean.messages import Envelope, Observation, OrderRejected, Signal
+from hean.messages import Envelope, Fact, Observation, OrderRejected, Signal
 from hean.monitor import MonitorState
 from hean.trading_system import Strategy
 
@@ -24,6 +24,7 @@ class StrategyActor(ComponentActor):
 
     def recover(self, seat: Seat) -> Recovered:
         self._warm_up = None
+        self._missed: list[Envelope] = []
         self._rows = self._signals = 0
         return super().recover(seat)
 
@@ -32,7 +33,7 @@ class StrategyActor(ComponentActor):
         return self._strategy.component
 
     def warm(self, plan: "WarmUpPlan") -> "Warmed":
-        """Tell the strategy the past, in silence. What the feed tells meanwhile waits its turn."""
+        """Tell the strategy the past, in silence; then what it holds. What the feed tells meanwhile waits its turn."""
         from actors.gateways.warm_up import History, WarmUp
 
         history = History(plan.endpoint, plan.kept, bar_minutes=plan.bar_minutes)
@@ -40,6 +41,9 @@ class StrategyActor(ComponentActor):
         warmed = warm_up.begin(self._clock())
         self._warm_up = warm_up
         self.log.info("warm", rows=warmed.rows, asked=warmed.asked, seconds=warmed.seconds)
+        missed, self._missed = self._missed, []
+        if missed:
+            self._hear(None, missed)
         self._set_alarm()
         return warmed
 
@@ -58,6 +62,8 @@ class StrategyActor(ComponentActor):
         if self._warm_up is not None:
             batch = self._warm_up.join(batch)
         elif self._asleep:
+            # What it holds is restated before it is warm, and not again.
+            self._missed += [one for one in batch if isinstance(one.message, Fact)]
             batch = []
         self._rows += sum(isinstance(one.message, Observation) for one in batch)
         return batch

@@ -30,6 +30,7 @@ from hean.recovery import Retelling
 from hean.store.journal import Journal
 from hean.topology import Node
 from hean.trading_system import Strategy
+from hean.units import SECOND
 
 _LOCK_WAIT_S = 10.0
 _REMEMBERED = 20_000
@@ -46,6 +47,9 @@ class Keeping(enum.StrEnum):
     STATE = "state"
     NOTHING = "nothing"
 
+
+_ENTRIES_OF_STATE = 5_000
+"""Entries that are kept where each has a snapshot: what was said on hearing them may not have arrived."""
 
 KEEPING = {"venue": Keeping.STATE, "strategy": Keeping.NOTHING, "process": Keeping.NOTHING}
 
@@ -83,10 +87,30 @@ class Peer(Struct, frozen=True):
     incarnation: int
 
 
+class Clock:
+    """The machine's time, but never backwards: where that is set back, this one goes on from where it was.
+
+    Standing still until the other has caught up would hold up every timer for as long.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = -time.monotonic_ns()
+
+    def now(self) -> int:
+        # Read in this order the difference is never too large, whatever comes between.
+        self._ahead = max(self._ahead, time.time_ns() - time.monotonic_ns())
+        return self._ahead + time.monotonic_ns()
+
+    def not_before(self, ts: int) -> None:
+        """Know of a time that has been already."""
+        self._ahead = max(self._ahead, ts - time.monotonic_ns())
+
+
 class Post:
     """Sends what is addressed to others, in the order it was said. Keeps the facts, for those who come back.
 
-    A message to somebody who is not there is lost: what is a fact is delivered again when he is.
+    A message to somebody who is not there is lost: what is a fact is delivered again when he is. A gateway's thread sends while
+    the mailbox learns of others.
     """
 
     def __init__(self, sender: str) -> None:
@@ -95,25 +119,33 @@ class Post:
         self.sent = 0
         self._takes: dict[tuple[str, type[Message]], bool] = {}
         self._facts: deque[tuple[str, Envelope]] = deque(maxlen=_REMEMBERED)
+        self._lock = threading.RLock()
 
-    def connect(self, peers: Mapping[str, Peer]) -> None:
-        self.peers |= peers
-        self._takes.clear()
+    def connect(self, peers: Mapping[str, Peer], cursors: Mapping[str, Mapping[str, int]] | None = None) -> int:
+        """Learn where others are. Those of whom it is said what they heard last are told first what they missed.
+
+        First, because they take a number below one they have heard for a repetition. How many messages that were is returned.
+        """
+        with self._lock:
+            self.peers |= peers
+            self._takes.clear()
+            return self.again(cursors or {})
 
     def send(self, outward: Iterable[tuple[Node, Envelope]]) -> None:
         """Send each receiver its part as one parcel: those first who are to do something, then those who are to know."""
         by_receiver: dict[str, list[Envelope]] = {}
         urgent: dict[str, None] = {}
-        for node, envelope in outward:
-            is_fact = isinstance(envelope.message, Fact)
-            if is_fact:
-                self._facts.append((node.name, envelope))
-            if self._is_taken(node.name, type(envelope.message)):
-                by_receiver.setdefault(node.name, []).append(envelope)
-                if not is_fact:
-                    urgent[node.name] = None
-        for name in {**urgent, **by_receiver}:
-            self._tell(name, by_receiver[name])
+        with self._lock:
+            for node, envelope in outward:
+                is_fact = isinstance(envelope.message, Fact)
+                if is_fact:
+                    self._facts.append((node.name, envelope))
+                if self._is_taken(node.name, type(envelope.message)):
+                    by_receiver.setdefault(node.name, []).append(envelope)
+                    if not is_fact:
+                        urgent[node.name] = None
+            for name in {**urgent, **by_receiver}:
+                self._tell(name, by_receiver[name])
 
     def remember(self, outward: Iterable[tuple[Node, Envelope]]) -> None:
         """Note what was said in an earlier life; whether it arrived is not known."""
@@ -125,14 +157,15 @@ class Post:
         Commands are not delivered again: what was asked for and not acted on was asked for at another time.
         """
         late: dict[str, list[Envelope]] = {}
-        for name, envelope in self._facts:
-            heard = cursors.get(name)
-            if heard is None or envelope.seq <= heard.get(envelope.source, 0):
-                continue
-            if self._is_taken(name, type(envelope.message)):
-                late.setdefault(name, []).append(envelope)
-        for name, batch in late.items():
-            self._tell(name, batch)
+        with self._lock:
+            for name, envelope in self._facts if cursors else ():
+                heard = cursors.get(name)
+                if heard is None or envelope.seq <= heard.get(envelope.source, 0):
+                    continue
+                if self._is_taken(name, type(envelope.message)):
+                    late.setdefault(name, []).append(envelope)
+            for name, batch in late.items():
+                self._tell(name, batch)
         return sum(len(batch) for batch in late.values())
 
     def _tell(self, name: str, batch: Sequence[Envelope]) -> None:
@@ -152,8 +185,9 @@ class Post:
 class Alarm:
     """Puts a `wake` into the node's own mailbox when the time it asked for has come."""
 
-    def __init__(self, ring: Callable[[], None], name: str) -> None:
+    def __init__(self, ring: Callable[[], None], name: str, clock: Clock) -> None:
         self._ring = ring
+        self._clock = clock
         self._at: int | None = None
         self._changed = threading.Condition()
         self._ended = False
@@ -176,9 +210,9 @@ class Alarm:
             with self._changed:
                 if self._ended:
                     return
-                wait = None if self._at is None else (self._at - time.time_ns()) / 1e9
+                wait = None if self._at is None else (self._at - self._clock.now()) / SECOND
                 if wait is None or wait > 0:
-                    # Looked at again each second: the machine's clock may be set.
+                    # Looked at again each second: the machine's clock may be set forward.
                     self._changed.wait(None if wait is None else min(wait, 1.0))
                     continue
                 self._at = None
@@ -195,7 +229,9 @@ class ComponentActor:
     def __init__(self) -> None:
         self._journal: Journal | None = None
         self._alarm: Alarm | None = None
+        self._time = Clock()
         self._now = 0
+        self._has_lived = False
 
     # --- coming to life -------------------------------------------------------------------------
 
@@ -212,9 +248,12 @@ class ComponentActor:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+        if self._has_lived:
+            self.log.close()
+        self._has_lived = True
         self.seat = seat
         self.post = Post(f"{seat.node}@{seat.incarnation}")
-        self.log = NodeLog(seat.home, seat.node, seat.incarnation)
+        self.log: NodeLog = NodeLog(seat.home, seat.node, seat.incarnation)
         self._told = self._snapshot_at = 0
         self._detail = ""
         self._lives: dict[str, int] = {}
@@ -225,18 +264,21 @@ class ComponentActor:
         self.component = self._build(strategies)
         snapshot, entries = None, 0
         if self._keeping is not Keeping.NOTHING:
-            self._journal = _opened(seat)
+            self._journal = _opened(seat, _ENTRIES_OF_STATE if self._keeping is Keeping.STATE else 0)
             snapshot = self._journal.newest()
+        if snapshot is not None:
+            self._time.not_before(snapshot.now)
         self._life = Retelling(graph, seat.node, self.component, snapshot)
         if self._journal is not None:
             known = snapshot.n if snapshot is not None else 0
             self._remember(self._journal, known)
             for again in self._life.all(self._journal.after(known)):
                 self.post.remember(again.outward)
-                self._now = max(self._now, again.told.now)
+                self._time.not_before(again.told.now)
                 entries += 1
             self._journal.begin(seat.incarnation, time.time_ns(), _built_from(seat))
         self._life.live(seat.incarnation)
+        self._clock()
         if self._journal is not None:
             self._snapshot()
         self.log.info("recovered", entries=entries, seconds=time.perf_counter() - began)
@@ -267,13 +309,13 @@ class ComponentActor:
                     (node, envelope) for node, only in receivers[kind] if only is None or only(envelope.message, node)
                 )
 
-    def connect(self, peers: Mapping[str, Peer]) -> None:
-        """Learn where the others are: all of them at a start, one of them when it was begun anew."""
-        self.post.connect(peers)
+    def connect(self, peers: Mapping[str, Peer], cursors: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Learn where the others are: all of them at a start; one of them, and what he has heard, when it was begun anew."""
+        self.post.connect(peers, cursors)
         self._lives |= {name: peer.incarnation for name, peer in peers.items()}
         if self._alarm is None:
             me = ray.get_runtime_context().current_actor
-            self._alarm = Alarm(me.wake.remote, self.seat.node)
+            self._alarm = Alarm(me.wake.remote, self.seat.node, self._time)
         self._set_alarm()
 
     def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
@@ -298,6 +340,8 @@ class ComponentActor:
     def wake(self) -> None:
         """Tell the component that the time it asked for has come, if it has."""
         try:
+            if not self.post.peers:
+                return  # rung in an earlier life; what this one would say now nobody would hear
             at = self.component.wake_at()
             if at is not None and at <= self._clock():
                 self._hear(None, None)
@@ -329,7 +373,7 @@ class ComponentActor:
 
     def _clock(self) -> int:
         """The time: the machine's, and never backwards."""
-        self._now = max(self._now, time.time_ns())
+        self._now = self._time.now()
         return self._now
 
     def _hear(self, parcel: bytes | None, batch: list[Envelope] | None) -> None:
@@ -396,19 +440,22 @@ class ComponentActor:
         journal.snapshot(self.seat.incarnation, self._now, codec.encoded(self.component.state), self._life.memo())
 
     def _die(self, failure: Exception) -> None:
-        self._detail = f"{type(failure).__name__}: {failure}"
-        self.log.died(failure)
-        (self.seat.home / "last_words").mkdir(parents=True, exist_ok=True)
-        (self.seat.home / "last_words" / self.seat.node).write_text(self._detail, encoding="utf-8")
-        os._exit(1)  # nothing of it may go on: neither threads nor what Ray would still call
+        try:
+            self._detail = f"{type(failure).__name__}: {failure}"
+            (self.seat.home / "last_words").mkdir(parents=True, exist_ok=True)
+            (self.seat.home / "last_words" / self.seat.node).write_text(self._detail, encoding="utf-8")
+            self.log.died(failure)
+        finally:
+            # Nothing of it may go on, not even where the disk is full: neither threads nor what Ray would still call.
+            os._exit(1)
 
 
-def _opened(seat: Seat) -> Journal:
+def _opened(seat: Seat, entries: int) -> Journal:
     """Open the node's journal; a predecessor that is being ended is waited for."""
     limit = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
-            return Journal(seat.home / "journals" / f"{seat.node}.db", seat.node)
+            return Journal(seat.home / "journals" / f"{seat.node}.db", seat.node, entries=entries)
         except JournalError:
             if time.monotonic() > limit:
                 raise

@@ -31,6 +31,7 @@ from hean.messages import (
     Envelope,
     Message,
     OrderFact,
+    OrderRejected,
     SnapshotAccount,
     SubmitOrder,
 )
@@ -160,8 +161,10 @@ class VenueActor:
         """Log a request that a dry run does not send."""
         self.log.info("not sent", request=what, arguments=dict(arguments))
 
-    def tell(self, parcel: bytes, _sender: str) -> None:
-        """Hand commands to the gateway."""
+    def tell(self, parcel: bytes, sender: str) -> None:
+        """Hand commands to the gateway. Who belongs to an earlier life of the core is not heard."""
+        if int(sender.rpartition("@")[2]) < self.seat.epoch:
+            return
         venue = self._venue
         for envelope in codec.envelopes(parcel):
             message = envelope.message
@@ -169,6 +172,10 @@ class VenueActor:
                 self._trace(message.client_order_id, envelope)
             if venue is None:
                 self.log.warning("not begun", lost=type(message).__name__)
+                if isinstance(message, SubmitOrder):
+                    # No thread of a gateway is there to say so: nobody else speaks now.
+                    order = message.client_order_id, message.strategy, message.instrument
+                    self._say([OrderRejected(*order, "not sent: the gateway has not begun")])
                 continue
             if isinstance(message, SubmitOrder | AmendOrder | CancelOrder | CancelAll | SnapshotAccount):
                 venue.tell(message)

@@ -78,7 +78,7 @@ def envelopes(parcel: bytes) -> list[Envelope]:
 
 
 def encoded(state: Struct | Iterable[Any]) -> bytes:
-    """A state as bytes: equal states give equal bytes."""
+    """A state as bytes: states that came about in the same way give the same bytes."""
     return _encoder.encode(state)
 
 

@@ -7,10 +7,11 @@ shell of every actor and by `hean replay` alike.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 
 from hean import codec
 from hean.dispatcher import Dispatcher
+from hean.errors import JournalError
 from hean.messages import Envelope
 from hean.store.journal import Snapshot, Told
 from hean.topology import Node, Topology
@@ -39,12 +40,14 @@ class Hearing:
         for envelope in batch:
             if envelope.seq and envelope.seq <= self.cursors.get(envelope.source, 0):
                 continue
+            # Put last: the order is that in which sources were heard of last.
+            self.cursors.pop(envelope.source, None)
             self.cursors[envelope.source] = envelope.seq
             found.append(envelope)
         return found
 
     def forget(self, kept: int = 64) -> None:
-        """Let go of the sources of lives long past."""
+        """Let go of the sources of lives long past: those that have been silent for longest."""
         if len(self.cursors) > kept:
             self.cursors = dict(list(self.cursors.items())[-kept:])
 
@@ -65,6 +68,9 @@ class Retelling:
         name: Whose journal it is.
         component: A new one, as it is built.
         snapshot: Where to begin; None for the very beginning.
+
+    Raises:
+        JournalError: The snapshot cannot be read.
     """
 
     def __init__(self, topology: Topology, name: str, component: Any, snapshot: Snapshot | None) -> None:
@@ -75,8 +81,14 @@ class Retelling:
         self.incarnation = 0
         memo = Memo()
         if snapshot is not None:
-            component.state = codec.decoded(type(component.state), snapshot.state)
-            memo = codec.decoded(Memo, snapshot.memo)
+            try:
+                component.state = codec.decoded(type(component.state), snapshot.state)
+                memo = codec.decoded(Memo, snapshot.memo)
+            except DecodeError as damage:
+                raise JournalError(
+                    f"the snapshot of {name} after entry {snapshot.n} is damaged, or of another HEAN ({damage}): "
+                    "use the HEAN that wrote it, or move the journal away and keep it"
+                ) from damage
             self.live(snapshot.incarnation)
         self.host.seq = memo.seq
         self.hearing = Hearing(memo.cursors)
@@ -89,9 +101,21 @@ class Retelling:
             self.host.seq = 0
 
     def tell(self, told: Told) -> Again:
-        """Tell it one entry."""
+        """Tell it one entry.
+
+        Raises:
+            JournalError: The entry cannot be read.
+        """
         self.live(told.incarnation)
-        return Again(told, *self.hear(told.now, None if told.parcel is None else codec.envelopes(told.parcel)))
+        try:
+            batch = None if told.parcel is None else codec.envelopes(told.parcel)
+        except DecodeError as damage:
+            name = self.host.node.name
+            raise JournalError(
+                f"entry {told.n} of {name} is damaged, or of another HEAN ({damage}): "
+                "use the HEAN that wrote it, or move the journal away and keep it"
+            ) from damage
+        return Again(told, *self.hear(told.now, batch))
 
     def hear(self, now: int, batch: list[Envelope] | None) -> tuple[list[Envelope], list[tuple[Node, Envelope]]]:
         """Handle a batch, or a `Wake` where there is none: what was said, and what of it goes out."""

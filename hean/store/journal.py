@@ -69,15 +69,17 @@ class Journal:
         node: Whose journal it is.
         durable: Whether to wait for the disk at each entry.
         keep: How many snapshots, and the entries since the oldest of them, are kept.
+        entries: How many entries are kept at the least, however near the snapshots are to one another.
 
     Raises:
         JournalError: Somebody else writes it, it is of another node or a later HEAN, or it is no journal.
     """
 
-    def __init__(self, path: Path, node: str, *, durable: bool = False, keep: int = 8) -> None:
+    def __init__(self, path: Path, node: str, *, durable: bool = False, keep: int = 8, entries: int = 0) -> None:
         self.path = path
         self.node = node
         self._keep = keep
+        self._entries = entries
         self._unwritten: tuple[int, bytes] | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = path.with_suffix(".lock").open("w")
@@ -92,11 +94,16 @@ class Journal:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    self._db.executescript(f"BEGIN; {_TABLES} COMMIT;")
+                    # One transaction: a file that was begun and does not say whose it is would stop every successor.
+                    self._db.executescript(f"BEGIN; {_TABLES}")
                     self._db.execute("INSERT INTO about VALUES (?, ?)", (node, FORMAT))
+                    self._db.execute("COMMIT")
             _must_be_of(self._db, path, node)
             with _blaming(path):
-                self.n: int = self._db.execute("SELECT coalesce(max(n), 0) FROM told").fetchone()[0]
+                # Of what a snapshot let go of, its own number is left.
+                self.n: int = self._db.execute(
+                    "SELECT coalesce(max(n), 0) FROM (SELECT n FROM told UNION ALL SELECT n FROM snapshots)"
+                ).fetchone()[0]
         except BaseException:
             self._lock.close()
             raise
@@ -142,10 +149,11 @@ class Journal:
                 "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (self.n, incarnation, now, state, memo)
             )
             kept = self._db.execute("SELECT n FROM snapshots ORDER BY n DESC LIMIT ?", (self._keep,)).fetchall()
-            oldest = (kept[-1][0],)
-            self._db.execute("DELETE FROM snapshots WHERE n < ?", oldest)
-            self._db.execute("DELETE FROM told WHERE n <= ?", oldest)
-            self._db.execute("DELETE FROM said WHERE n <= ?", oldest)
+            oldest = kept[-1][0]
+            before = min(oldest, self.n - self._entries)
+            self._db.execute("DELETE FROM snapshots WHERE n < ?", (oldest,))
+            self._db.execute("DELETE FROM told WHERE n <= ?", (before,))
+            self._db.execute("DELETE FROM said WHERE n <= ?", (before,))
             self._db.execute("COMMIT")
 
     def flush(self) -> None:
