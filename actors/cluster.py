@@ -148,9 +148,11 @@ def connect(home: Path) -> Address:
     import logging
 
     import ray
-    from ray._private import ray_constants
+    from ray._private import ray_constants, worker
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
+    # Ray tells drivers what befalls its workers, on standard output: ours is for answers, and the engine says who died.
+    worker.print_to_stdstream = _nothing
     # Ray reads its environment when it is first imported, and somebody may have done so before us.
     ray_constants.ENABLE_RAY_CLUSTER = False
     Config.initialize("")
@@ -303,6 +305,10 @@ def _alone(home: Path) -> Iterator[None]:
     with (home / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _nothing(*_: object, **__: object) -> None:
+    pass
 
 
 def _first_line(text: str) -> str:
