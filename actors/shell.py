@@ -233,6 +233,13 @@ class ComponentActor:
         self._now = 0
         self._has_lived = False
 
+    def __repr__(self) -> str:
+        """Which node it is: all that Ray's dashboard can tell one strategy from another by. It asks before there is a seat."""
+        seat: Seat | None = self.__dict__.get("seat")
+        if seat is None:
+            return f"{type(self).__name__}({ray.get_runtime_context().get_actor_name()})"
+        return f"{type(self).__name__}({seat.node}, life {seat.incarnation})"
+
     # --- coming to life -------------------------------------------------------------------------
 
     def recover(self, seat: Seat) -> Recovered:
