@@ -213,7 +213,7 @@ class Control:
         yield from self.announce()
 
     def rejected(self, order_id: str, reason: str, now: int) -> Iterator[Consequence]:
-        """An order that the venue refused is an error, but for what was never meant to be sent."""
+        """An order that the venue refused is an error, unless an ordinary day brings it."""
         plain = reason.lower().replace("_", " ")
         if not plain.startswith(self._config.kill_switch.excused):
             yield from self.error(now, order_id)

@@ -35,6 +35,14 @@ NOTED = (
 by staleness, by the lag of reconciliation, by asking again."""
 
 
+EXCUSED = (
+    "dry run",
+    "110017",  # Bybit v5, *Error codes*: nothing to reduce
+)
+"""Refusals that an ordinary day brings: what was never meant to be sent, and an exit of the venue's, or another strategy,
+that came before a close of ours. If it was neither, the reconciler will say."""
+
+
 class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
     yellow: float = Field(
         default=0.05, gt=0, description="drawdown, share of the high-water mark: sizes are scaled down"
@@ -50,7 +58,7 @@ class KillSwitchConfig(BaseModel, frozen=True, extra="forbid"):
         default=NOTED, description="kinds of reported errors that are no error here: somebody else deals with them"
     )
     excused: tuple[str, ...] = Field(
-        default=("dry run",), description="refused orders are no error if the reason begins so, in small letters"
+        default=EXCUSED, description="refused orders are no error if the reason begins so, in small letters"
     )
     max_errors: int = Field(default=10, gt=0, description="errors within the window that trip the switch")
     error_window_s: float = Field(default=300, gt=0, description="window in which errors are counted, seconds")

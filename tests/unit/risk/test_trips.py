@@ -244,6 +244,13 @@ def test_orders_that_are_only_logged_are_no_errors(reason):
     assert causes([s for n in range(50) for s in told.say(OrderRejected(f"x-{n}", "impulse", PERP, reason))]) == []
 
 
+def test_closes_that_came_after_an_exit_or_another_strategy_are_no_errors():
+    told = Told()
+    reason = "110017 current position is zero, cannot fix reduce-only order qty"
+
+    assert flood(told, *(OrderRejected(f"x-{n}", "impulse", PERP, reason) for n in range(20)), times=1) == []
+
+
 def test_a_lost_connection_of_two_minutes_is_borne():
     told = Told(reconciler=True)
     told.say(CLEAN)
