@@ -1,9 +1,9 @@
 """How far the engine's actors are from bare Ray: tick to order, a flood of market data, a start after a long run.
 
-    python -m tests.bench.engine [--minutes 60]
+    python -m tests.bench.engine [--soak 60]
 
-All parts are real but the two ends: the market is made here, and the venue fills at once. With `--minutes` the flow goes on
-for as long, and the memory of each process is told.
+All parts are real but the two ends: the market is made here, and the venue fills at once. With `--soak` nothing else is
+done than to let ten ticks a second become orders for as many minutes, and the memory of each process is told.
 """
 
 import argparse
@@ -217,9 +217,10 @@ def soak(home, minutes):
         if len(marks) <= now // 60:
             marks.append({name: psutil.Process(pid).memory_full_info().uss / 1e6 for name, pid in pids.items()})
             print(f"  minute {len(marks) - 1}: {sum(marks[-1].values()):.0f} MB in all", flush=True)
-        time.sleep(0.02)
+        time.sleep(0.1)
+    orders = len(ray.get(bench.crew.members["venue"].handle.arrived.remote()))
     bench.end()
-    return marks
+    return marks, orders
 
 
 def _named(instrument, name):
@@ -232,14 +233,25 @@ def _figures(values):
     return f"p50 {np.percentile(values, 50):6.2f} ms   p99 {np.percentile(values, 99):6.2f} ms   n {len(values)}"
 
 
+def soaked(home, minutes):
+    marks, orders = soak(home, minutes)
+    early = min(5, len(marks) - 1)
+    print(f"memory (USS) at minute {early} and minute {len(marks) - 1}, {orders:,} orders")
+    for name in marks[0]:
+        print(f"  {name:12} {marks[early][name]:6.1f} MB {marks[-1][name]:6.1f} MB")
+
+
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--minutes", type=float, default=0, help="how long a soak goes on; none at 0")
-    minutes = arguments.parse_args().minutes
+    arguments.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="watch memory for so long, only")
+    minutes = arguments.parse_args().soak
     home = Path(tempfile.mkdtemp(prefix="hean-bench-"))
     ray_cluster.start(home, dashboard=False, num_cpus=2)
     ray_cluster.connect(home)
     try:
+        if minutes:
+            soaked(home / "soak", minutes)
+            return
         took, least = tick_to_order(home / "ticks")
         print("tick to order, feed → strategy → risk → broker → venue")
         print(f"  HEAN         {_figures(took)}")
@@ -262,12 +274,6 @@ def main():
             f"start after {ENTRIES:,} entries: {took:.2f} s with its process, of which {back.seconds:.2f} s the journal"
         )
         print(f"  told again {back.entries}, kept {left:,} entries in {size / 1e6:.1f} MB", flush=True)
-        if minutes:
-            marks = soak(home / "soak", minutes)
-            for name in marks[0]:
-                print(
-                    f"  {name}: {marks[min(5, len(marks) - 1)][name]:.0f} MB early, {marks[-1][name]:.0f} MB at the end"
-                )
     finally:
         ray.shutdown()
         ray_cluster.stop(home)
