@@ -28,8 +28,8 @@ test: install    ## the test suite, and the notebooks
 	$(BIN)/pytest
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
-test-ray: install  ## the part of the suite that needs Ray: start, recovery, kills
-	$(BIN)/pytest tests/ray
+test-ray: install  ## whole engines on Ray, and kills of every part of them: minutes, and no part of `make test`
+	$(BIN)/pytest tests/ray -m engine
 
 up: install      ## begin to trade in the sandbox: a Bybit on this machine, play money
 	$(BIN)/hean up

@@ -7,6 +7,24 @@ import pytest
 
 from actors import cluster as ray_cluster
 
+WHOLE_ENGINES = {
+    "test_chaos.py",
+    "test_command.py",
+    "test_engine.py",
+    "test_engine_alone.py",
+    "test_kills.py",
+    "test_processes.py",
+    "test_sweep.py",
+}
+"""What takes minutes, and has a target of its own."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name in WHOLE_ENGINES:
+            item.add_marker(pytest.mark.engine)
+
 
 @dataclass(frozen=True)
 class Cluster:
