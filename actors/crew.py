@@ -151,7 +151,8 @@ class Crew:
         Raises:
             FallenError: Somebody does not: the first that was found.
         """
-        members = list(self.members.values())  # others may come and go meanwhile
+        # Others may come and go meanwhile; who has not recovered yet has nothing to say.
+        members = [member for member in list(self.members.values()) if member.recovered is not None]
         for member in members:
             if member.asked is None:
                 member.asked, member.asked_at = member.handle.ping.remote(), time.monotonic()
@@ -162,6 +163,8 @@ class Crew:
             try:
                 member.pulse = ray.get(ref)
             except RayActorError as death:
+                if self.members.get(member.name) is not member:
+                    continue  # it was ended, and another may have its place by now
                 raise FallenError(member.name, self._last_words(member.name, death)) from death
             member.lag_s = time.monotonic() - member.asked_at
             member.asked = None
@@ -169,7 +172,7 @@ class Crew:
                 raise FallenError(member.name, member.pulse.detail)
         for member in members:
             waited = time.monotonic() - member.asked_at
-            if member.asked is not None and waited > limit_s:
+            if member.asked is not None and waited > limit_s and self.members.get(member.name) is member:
                 member.lag_s = waited
                 raise FallenError(member.name, f"its mailbox is {waited:.1f} s behind")
 
