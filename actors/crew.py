@@ -71,7 +71,7 @@ class Crew:
             self.make(seat.node, kind, seat.incarnation, *arguments)
             member = self.members[seat.node]
         member.incarnation, member.seat, member.recovered = seat.incarnation, seat, None
-        member.asked = None
+        member.asked = member.pulse = member.lag_s = None
 
     def make(self, name: str, kind: type[Any], incarnation: int, *arguments: Any) -> None:
         """Make an actor; an older one of its name is ended first."""
@@ -105,7 +105,8 @@ class Crew:
 
     def cursors(self) -> dict[str, dict[str, int]]:
         """What each actor had heard of each source when it had recovered."""
-        return {name: member.recovered.cursors for name, member in self.members.items() if member.recovered is not None}
+        members = list(self.members.items())
+        return {name: member.recovered.cursors for name, member in members if member.recovered is not None}
 
     def ask(self, names: Iterable[str], method: str, *arguments: Any, timeout_s: float) -> dict[str, Any]:
         """Ask several actors the same, side by side, and wait for all answers.
@@ -178,7 +179,7 @@ class Crew:
 
     def dead(self) -> list[FallenError]:
         """Who else has died, as far as that shows at once."""
-        asked = {member.handle.ping.remote(): member.name for member in self.members.values()}
+        asked = {member.handle.ping.remote(): member.name for member in list(self.members.values())}
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_SHOWS_S) if asked else ([], [])
         found = []
         for ref in ready:

@@ -8,6 +8,7 @@ A first start, one after a crash and one after a deploy are this path. The engin
 it; it is itself begun anew by Ray.
 """
 
+import math
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from random import SystemRandom
 from typing import Any
 
 import ray
+from msgspec import structs
 
 from actors import views
 from actors.cluster import NAMESPACE
@@ -24,7 +26,7 @@ from actors.crew import Crew, FallenError
 from actors.feed import FeedActor
 from actors.heartbeat import Heartbeat
 from actors.logs import NodeLog
-from actors.places import Latched, Places, read_settings
+from actors.places import Latched, Places, read_settings, write_settings
 from actors.process_factory import ProcessFactoryActor
 from actors.roles import (
     BrokerActor,
@@ -41,7 +43,7 @@ from actors.venue import VenueActor
 from actors.words import EngineView, OrderRow, Phase, PositionView, WhyView
 from hean import codec
 from hean.engine_settings import EngineSettings
-from hean.errors import HeanError
+from hean.errors import HeanError, JournalError
 from hean.instruments import Instrument
 from hean.live_system import live_strategies, topology, traded
 from hean.messages import (
@@ -77,13 +79,17 @@ _KINDS: dict[str, type[ComponentActor]] = {
 _KEPT = frozenset({*_KINDS, "venue", "strategy"})
 """Roles whose processes may go on when another of the core has died."""
 
+_AT_WORK = frozenset({Phase.RECONCILING, Phase.WARMING, Phase.RUNNING})
+"""Phases in which risk hears what it is told, and what the monitor says is so."""
+
 _ENGINE = Node(NAME, NAME)
 _ROUND_S = 0.25
 _RETRY_S = 5.0
+_SILENT_S = 120.0
 _REST_S = 5.0
 _BEAT_S = 1.0
 _STEPS = 3
-"""Steps of a start that may follow one another without a word."""
+"""How many steps of a start, each at its longest, may pass before the engine counts as silent."""
 
 _STUBBORN = 2
 """Deaths beyond those that trip the kill switch, after which nothing is begun any more without a person."""
@@ -116,17 +122,19 @@ class EngineActor:
         self._untold: list[Death] = []
         self._seen = MonitorState()
         self._warming: dict[str, Any] = {}
+        self._cold: dict[str, str] = {}
         self._started = False
-        self._settled = False
+        self._settled = self._recovered = False
         self._latched: Latched | None = None
         self._topology = Topology(())
         self._strategies: list[Strategy] = []
         self._instruments: dict[str, Instrument] = {}
         self._post = Post(NAME)
         self._seq = 0
-        interrupted = self._book.interrupted()
-        if interrupted is not None:
-            self._died(NAME, f"life {interrupted} ended without a word")
+        self._interrupted = self._book.interrupted()
+        if self._interrupted is not None:
+            self._life = self._interrupted
+            self._died(NAME, f"life {self._interrupted} ended without a word")
         self._moved = time.monotonic()
         threading.Thread(target=self._live, name="engine", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -138,6 +146,8 @@ class EngineActor:
         now = time.time_ns()
         with self._lock:
             seen, members = self._seen, list(self._crew.members.values())
+        # What was said before the core went down is not so any more.
+        trading = seen.trading if self._phase in _AT_WORK else None
         equity = seen.equity
         since = seen.reconciliation.ts_success
         return EngineView(
@@ -145,8 +155,8 @@ class EngineActor:
             venue=str(self.settings.venue),
             phase=self._phase,
             epoch=self._life,
-            trading=seen.trading.state if seen.trading is not None else None,
-            reason=seen.trading.reason if seen.trading is not None else "",
+            trading=trading.state if trading is not None else None,
+            reason=trading.reason if trading is not None else "",
             blocked=self._blocked,
             tripped=f"{seen.tripped.cause}: {seen.tripped.measured}" if seen.tripped is not None else "",
             # Before the first comparison the books are empty: that is no worth.
@@ -199,25 +209,33 @@ class EngineActor:
 
     def stop(self, *, flatten: bool) -> str:
         """Open nothing more; with `flatten`, close what is held as well. It stays so over restarts."""
-        self._book.want(trade=False)
-        self._tell(StopTrading(flatten))
+        try:
+            self._book.want(trade=False, flat=flatten)
+        finally:
+            self._tell(StopTrading(flatten))
         return "closing everything" if flatten else "nothing more is opened"
 
     def kill(self, person: str, reason: str) -> str:
         """Pull the kill switch: cancel, close, verify, latch."""
-        self._book.want(trade=False)
-        self._places.latch(person, reason)  # it counts even where nobody is there to be told
-        self._tell(PullKillSwitch(person, reason))
+        try:
+            self._places.latch(person, reason)  # it counts even where nobody is there to be told
+            self._book.want(trade=False)
+        finally:
+            self._tell(PullKillSwitch(person, reason))  # and even where the disk is full
         return "the kill switch is pulled: everything is cancelled and closed, and it stays so until a person resets it"
 
     def reset(self, person: str, reason: str) -> str:
         """Put the kill switch back. Trading begins only with `start`.
 
         Raises:
-            HeanError: No reason is given.
+            HeanError: No reason is given, or risk is not there to hear it.
         """
         if not person.strip() or not reason.strip():
             raise HeanError("who resets the kill switch says why: give a name and a reason")
+        if self._phase not in _AT_WORK:
+            raise HeanError(
+                f"the kill switch stays pulled: the engine is {self._phase}, and risk cannot hear it; ask again"
+            )
         self._tell(KillSwitchReset(person, reason))
         return "the kill switch is put back: `hean start` begins trading"
 
@@ -265,6 +283,8 @@ class EngineActor:
 
     def _live(self) -> None:
         try:
+            if self._interrupted is not None:
+                self._must_not_be_stubborn("the engine itself")
             while not self._ending.is_set():
                 try:
                     self._begin()
@@ -275,8 +295,10 @@ class EngineActor:
                     self._wait_for_better(str(trouble))
             self._close()
         except BaseException as failure:  # noqa: BLE001 (a fault of our own: Ray begins the engine anew, by the same path)
-            self.log.died(failure)
-            os._exit(1)
+            try:
+                self.log.died(failure)
+            finally:
+                os._exit(1)
 
     def _begin(self) -> None:
         """The one path from nothing to trading."""
@@ -286,11 +308,11 @@ class EngineActor:
         timeout = self.settings.supervision.ready_s
         self._strategies = live_strategies(self.settings)
         self._topology = topology(self.settings, self._strategies)
+        life = self._life = self._book.begin("core", "started", self._ts_began, above=self._places.epoch())
+        self._places.fence(life)  # before the venue is asked for anything: it may take long to answer
         self._instruments = self._places.rules(traded(self._strategies))
-        life = self._book.begin("core", "started", self._ts_began, above=self._places.epoch())
-        self._places.fence(life)
-        self._life, self._seq, self._warming = life, 0, {}
-        self._started = self._settled = False
+        self._seq, self._warming, self._cold = 0, {}, {}
+        self._started = self._settled = self._recovered = False
         self._post = Post(f"{NAME}@{life}")
         self.log = NodeLog(self.home, NAME, life)
         names = self._make(life)
@@ -312,6 +334,8 @@ class EngineActor:
         self._crew.settle(kept, timeout)
         self._tell(NodeStarted(CORE))
         self._crew.settle(kept, timeout)
+        if self._book.wants_flat():
+            self._tell(StopTrading(flatten=True))  # it may not have been heard when it was said
         self._untold = []
         self._set(Phase.RECONCILING)
         self._tell(ReconcileDue("a start"))
@@ -334,7 +358,12 @@ class EngineActor:
                 self._crew.seat(seat, VenueActor, self._places.venue)
         self._crew.seat(self._seat("feed", life), FeedActor, self._places.feed)
         self._make_factory(life)
-        return list(self._crew.members)
+        return self._staff()
+
+    def _staff(self) -> list[str]:
+        """Everybody but the processes: those come and go as their factory wants."""
+        passing = {node.name for node in self._topology.nodes if node.role == "process"}
+        return [name for name in list(self._crew.members) if name not in passing]
 
     def _seat(self, name: str, life: int) -> Seat:
         return Seat(name, self.home, self.settings, self._instruments, self._book.tag, life, self._life)
@@ -368,27 +397,45 @@ class EngineActor:
             self._ending.wait(_ROUND_S)
 
     def _beat(self) -> None:
-        """Beat as long as the one thread that works gets on: on the way up too, where each step has its limit."""
+        """Beat as long as the actors are looked after. A start takes its time; one that does not come to its end is a silence."""
         while not self._ended.wait(_BEAT_S):
-            if time.monotonic() - self._moved < _STEPS * self.settings.supervision.ready_s:
+            if not self._is_silent():
                 self._heart.beat(self._phase, exposed=self._is_exposed())
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._moved > _STEPS * self.settings.supervision.ready_s
 
     def _go_on(self) -> None:
         """Take the next step of the start, when it may be taken."""
         for name, warming in list(self._warming.items()):
             if ray.wait([warming], timeout=0)[0]:
                 del self._warming[name]
-                self._crew.answer(name, warming)
+                self._warmed(name, warming)
         reasons = self._against()
         self._blocked = tuple(reasons)
         if not reasons and not self._started:
             self._started = True
             self._tell(StartTrading())
-            self._recovery_s = time.monotonic() - self._began
-            self._book.recovered(self._life, self._recovery_s, time.time_ns())
-            self.log.info("trading", seconds=self._recovery_s)
         clean = self._is_reconciled()
         self._set(Phase.RECONCILING if not clean else Phase.WARMING if self._warming else Phase.RUNNING)
+        if self._phase is Phase.RUNNING and not self._recovered:
+            self._recovered = True
+            self._recovery_s = time.monotonic() - self._began
+            self._book.recovered(self._life, self._recovery_s, time.time_ns())
+            self.log.info("ready", seconds=self._recovery_s)
+
+    def _warmed(self, name: str, warming: Any) -> None:
+        """Take a strategy as warm; where it did not get its past, have it ask again. The others are not concerned."""
+        try:
+            self._crew.answer(name, warming)
+        except FallenError:
+            raise
+        except HeanError as trouble:
+            self._cold[name] = str(trouble)
+            self.log.warning("not warm", name=name, trouble=str(trouble))
+            self._warming[name] = self._crew.members[name].handle.warm.remote(self._places.warm_up)
+        else:
+            self._cold.pop(name, None)
 
     def _against(self) -> list[str]:
         """What stands against trading, in words."""
@@ -399,6 +446,7 @@ class EngineActor:
             found.append(f"the books have not been found to agree with the venue since the start{hint}")
         if self._warming:
             found.append(f"being warmed up: {', '.join(self._warming)}")
+        found += [f"{name} does not get its past: {trouble}" for name, trouble in self._cold.items()]
         if self._seen.tripped is not None:
             found.append(f"the kill switch was tripped by {self._seen.tripped.cause}: `hean reset` puts it back")
         if not self._book.wants():
@@ -458,12 +506,8 @@ class EngineActor:
             self._crew.seat(self._seat(name, life), StrategyActor if role == "strategy" else MonitorActor)
         self._crew.recover([name], timeout)
         self._crew.connect([name], timeout)
-        others = self._introduce(name)
-        if role == "monitor":
-            cursors = {name: self._crew.cursors()[name]}
-            self._crew.ask(others, "deliver_again", cursors, timeout_s=timeout)
-            self._post.again(cursors)
-        elif role == "strategy":
+        self._introduce(name, missed=role == "monitor")
+        if role == "strategy":
             plan = self._places.warm_up
             self._warming[name] = self._crew.members[name].handle.warm.remote(plan)
         self._untold = []
@@ -471,17 +515,25 @@ class EngineActor:
         self.log.info("begun anew", name=name, life=life)
         return True
 
-    def _introduce(self, name: str) -> list[str]:
-        """Tell the others where one is now, and who they are."""
+    def _introduce(self, name: str, *, missed: bool = False) -> None:
+        """Tell the others where one is now; where it `missed` something, they tell it that first."""
         peer = self._crew.peers()[name]
-        others = [one for one in self._crew.members if one != name]
+        if missed:
+            peer = structs.replace(peer, cursors=self._crew.cursors()[name])
+        others = [one for one in self._staff() if one != name]
         self._crew.ask(others, "connect", {name: peer}, timeout_s=self.settings.supervision.ready_s)
-        self._post.connect({name: peer})
-        return others
+        for one, member in list(self._crew.members.items()):
+            if one != name and one not in others:
+                member.handle.connect.remote({name: peer})  # a process may be gone by now, and is not waited for
+        with self._lock:
+            self._post.connect({name: peer})
 
     def _died(self, node: str, why: str) -> None:
         death = Death(time.time_ns(), node, why)
-        self._book.died(death)
+        try:
+            self._book.died(death)
+        except JournalError as trouble:  # it is told all the same
+            self.log.warning("death not noted", trouble=str(trouble))
         self._untold.append(death)
         self.log.warning("death", name=node, why=why)
 
@@ -501,26 +553,33 @@ class EngineActor:
                 self._died(other.node, other.why)
         keep = set() if on_the_way else {node.name for node in self._topology.nodes if node.role in _KEPT} | {"feed"}
         self._crew.end([name for name in reversed(list(self._crew.members)) if name in gone or name not in keep])
+        self._must_not_be_stubborn(str(fallen))
+
+    def _must_not_be_stubborn(self, last: str) -> None:
+        """Begin nothing any more where too many died of late, the engine itself included."""
         switch = self.settings.risk.kill_switch
         recent = self._book.deaths(time.time_ns() - round(switch.death_window_s * SECOND))
         if len(recent) > switch.max_deaths + _STUBBORN:
-            self._stay_down(f"{len(recent)} deaths in {switch.death_window_s:g} s, the last of {fallen}")
+            self._stay_down(f"{len(recent)} deaths in {switch.death_window_s:g} s, the last of {last}")
 
     def _stay_down(self, why: str) -> None:
         """It cannot be kept alive: everything is closed without it, and a person decides."""
-        self._set(Phase.STOPPED)
-        self._blocked = (f"{why}: `hean down`, find the cause in `hean logs`, `hean up`",)
         self.log.warning("staying down", why=why)
-        self._places.latch(NAME, why)
-        while not self._ending.wait(1.0):
-            pass
+        self._crew.end(reversed(list(self._crew.members)))  # half a core would go on by itself
+        self._moved = -math.inf  # the watchdog need not wait
+        with suppress(OSError):  # where the disk is full the watchdog acts all the same
+            self._places.latch(NAME, why)
+        self._blocked = (f"{why}: `hean down`, find the cause in `hean logs`, `hean up`",)
+        self._set(Phase.STOPPED)
+        self._ending.wait()
 
     def _wait_for_better(self, trouble: str) -> None:
-        self._moved = time.monotonic()
+        self._set(Phase.STARTING)
         self._blocked = (trouble,)
         self.log.warning("cannot begin", trouble=trouble)
         self._crew.end(reversed(list(self._crew.members)))
-        self._ending.wait(_RETRY_S)
+        # Each try begins an epoch, and so ends that of the way out without us: where that is due it is given its time.
+        self._ending.wait(_SILENT_S if self._is_silent() else _RETRY_S)
 
     def _close(self) -> None:
         """End in order: nothing more is opened, entries are called back, everything is written down."""
@@ -546,7 +605,6 @@ class EngineActor:
         self.log.said([envelope])
 
     def _set(self, phase: Phase) -> None:
-        self._moved = time.monotonic()
         if phase is not self._phase:
             self._phase = phase
             self.log.info("phase", phase=str(phase))
@@ -572,7 +630,7 @@ class EngineHosts:
 def create(home: Path, settings: EngineSettings) -> Any:
     """Begin the engine, or find it at work: a named actor that outlives whoever asked for it, and its own death."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / SETTINGS).write_text(settings.model_dump_json(indent=1), encoding="utf-8")
+    write_settings(home / SETTINGS, settings)
     return (
         ray.remote(EngineActor)
         .options(

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from actors.gateways.bybit_endpoint import Endpoint
 from actors.gateways.bybit_feed import BybitFeed, FeedConfig
+from actors.gateways.threads import guarded
 from actors.logs import NodeLog
 from actors.shell import Peer, Post, Seat
 from actors.words import Pulse, Recovered
@@ -48,6 +49,7 @@ class Consumer:
         self.conflated = 0
         self.told = 0
         self.overrun = False
+        self.failure = ""
         self._source = f"{sender.replace('@', f'.{node.name}@')}"
         self._sender = sender
         self._seq = 0
@@ -56,7 +58,7 @@ class Consumer:
         self._newest: dict[tuple[str, type[Observation]], int] = {}
         self._there = threading.Condition()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"to-{node.name}", daemon=True)
+        self._thread = guarded(self._run, f"to-{node.name}", self._failed)
         self._thread.start()
 
     def put(self, batch: Sequence[Observation]) -> None:
@@ -94,6 +96,9 @@ class Consumer:
         with self._there:
             self._ended.set()
             self._there.notify()
+
+    def _failed(self, reason: str) -> None:
+        self.failure = reason
 
     def _run(self) -> None:
         unfinished: list[Any] = []
@@ -172,11 +177,10 @@ class FeedActor:
         slow = [name for name, consumer in self._consumers.items() if consumer.overrun]
         if slow:
             detail = f"given up, too slow: {', '.join(slow)}"
+        failed = [consumer.failure for consumer in list(self._consumers.values()) if consumer.failure]
+        if failed:
+            detail = f"not told any more: {', '.join(failed)}"
         return Pulse("feed", os.getpid(), time.time_ns(), self._rows, self._told, detail)
-
-    def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
-        """Deliver the facts that receivers have not heard, by their own word."""
-        return self._post.again(cursors)
 
     def figures(self) -> dict[str, dict[str, int]]:
         """By consumer: rows told, and rows that a later one took the place of."""

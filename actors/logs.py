@@ -87,6 +87,8 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
 class RotatingFile:
     """A file of bounded size: when it is full it becomes `.1`, and the oldest of its kind goes.
 
+    What a disk does not take is lost: nobody ends for want of a log.
+
     Args:
         path: The file; only its owner may read it.
         bound: Bytes in one.
@@ -101,15 +103,21 @@ class RotatingFile:
         self._file = self._opened()
 
     def write(self, text: str) -> int:
-        if self._file.tell() + len(text) > self._bound:
-            self._rotate()
-        return self._file.write(text)
+        with contextlib.suppress(OSError):
+            if self._file.closed:  # it could not be begun anew when it was full
+                self._file = self._opened()
+            if self._file.tell() + len(text) > self._bound:
+                self._rotate()
+            return self._file.write(text)
+        return 0
 
     def flush(self) -> None:
-        self._file.flush()
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _rotate(self) -> None:
         self._file.close()

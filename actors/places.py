@@ -1,5 +1,7 @@
 """Where everything is in one venue mode: the venue's addresses, its rules, the fence, the past, and the way out."""
 
+import os
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -112,9 +114,7 @@ class Places:
 
     def latch(self, person: str, reason: str) -> None:
         """Write down that the kill switch was pulled, for when risk can hear it."""
-        path = self.home / LATCH
-        path.with_suffix(".new").write_bytes(msgspec.json.encode(Latched(person, reason, time.time_ns())))
-        path.with_suffix(".new").replace(path)
+        _write(self.home / LATCH, msgspec.json.encode(Latched(person, reason, time.time_ns())))
 
     def latched(self) -> Latched | None:
         """Who pulled the kill switch while risk could not hear it.
@@ -152,7 +152,33 @@ def endpoint(settings: EngineSettings) -> Endpoint:
     return _ENDPOINTS[settings.venue]
 
 
+def write_settings(path: Path, settings: EngineSettings) -> None:
+    """Write down what the engine is begun with, whole or not at all: it is begun anew from it."""
+    _write(path, settings.model_dump_json(indent=1).encode())
+
+
 def read_settings(path: Path) -> EngineSettings:
-    """What the engine was begun with."""
-    tree: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    """What the engine was begun with.
+
+    Raises:
+        ConfigError: That cannot be read.
+    """
+    try:
+        tree: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as damage:
+        raise ConfigError(f"{path} cannot be read ({damage}): `hean down`, then `hean up` writes it anew") from damage
     return validated(EngineSettings, tree)  # type: ignore[no-any-return]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all, on the disk when this returns. Several may do so at once."""
+    handle, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(made).replace(path)
+    except BaseException:
+        Path(made).unlink(missing_ok=True)
+        raise

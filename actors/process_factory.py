@@ -159,9 +159,6 @@ class ProcessFactoryActor:
     def ping(self) -> Pulse:
         return Pulse("factory", os.getpid(), time.time_ns(), self._told, self._post.sent, "")
 
-    def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
-        return self._post.again(cursors)
-
     # --- what may be asked of it ----------------------------------------------------------------
 
     def request(self, process: str, arguments: Mapping[str, str] | None = None, key: str = "") -> str:

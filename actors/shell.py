@@ -80,11 +80,15 @@ class BuiltFrom(Struct, frozen=True):
 
 
 class Peer(Struct, frozen=True):
-    """A receiver: where its mailbox is, the names of the messages it takes, and the life it is in."""
+    """A receiver: where its mailbox is, the names of the messages it takes, and the life it is in.
+
+    `cursors` is what it has heard of each source, where it is to be told at once what it missed; None where it is not.
+    """
 
     handle: Any
     takes: frozenset[str]
     incarnation: int
+    cursors: dict[str, int] | None = None
 
 
 class Clock:
@@ -121,15 +125,15 @@ class Post:
         self._facts: deque[tuple[str, Envelope]] = deque(maxlen=_REMEMBERED)
         self._lock = threading.RLock()
 
-    def connect(self, peers: Mapping[str, Peer], cursors: Mapping[str, Mapping[str, int]] | None = None) -> int:
-        """Learn where others are. Those of whom it is said what they heard last are told first what they missed.
+    def connect(self, peers: Mapping[str, Peer]) -> None:
+        """Learn where others are. Who has missed something is told that before anything newer.
 
-        First, because they take a number below one they have heard for a repetition. How many messages that were is returned.
+        It would take what has a number below one it has heard for a repetition.
         """
         with self._lock:
             self.peers |= peers
             self._takes.clear()
-            return self.again(cursors or {})
+            self.again({name: peer.cursors for name, peer in peers.items() if peer.cursors is not None})
 
     def send(self, outward: Iterable[tuple[Node, Envelope]]) -> None:
         """Send each receiver its part as one parcel: those first who are to do something, then those who are to know."""
@@ -316,9 +320,9 @@ class ComponentActor:
                     (node, envelope) for node, only in receivers[kind] if only is None or only(envelope.message, node)
                 )
 
-    def connect(self, peers: Mapping[str, Peer], cursors: Mapping[str, Mapping[str, int]] | None = None) -> None:
-        """Learn where the others are: all of them at a start; one of them, and what he has heard, when it was begun anew."""
-        self.post.connect(peers, cursors)
+    def connect(self, peers: Mapping[str, Peer]) -> None:
+        """Learn where the others are: all of them at a start, one of them when it was begun anew."""
+        self.post.connect(peers)
         self._lives |= {name: peer.incarnation for name, peer in peers.items()}
         if self._alarm is None:
             me = ray.get_runtime_context().current_actor

@@ -139,7 +139,12 @@ def ask(home: Path, method: str, *arguments: Any, timeout_s: float = _ANSWER_S, 
         if isinstance(refusal.cause, HeanError):
             raise refusal.cause from None
         raise
-    except ray.exceptions.RayActorError:
+    except ray.exceptions.RayActorError as death:
+        if death.actor_init_failed:  # Ray does not begin it anew then
+            *_, why = str(death).strip().splitlines()
+            raise HeanError(
+                f"the engine cannot be begun: {why}; `hean down`, then `hean up` once that is put right"
+            ) from None
         raise SilentError("the engine has died, and is being begun anew: ask again in some seconds") from None
 
 

@@ -187,9 +187,6 @@ class VenueActor:
             detail = "a thread of the gateway has ended"
         return Pulse("venue", os.getpid(), time.time_ns(), self._told, self._post.sent, detail)
 
-    def deliver_again(self, cursors: Mapping[str, Mapping[str, int]]) -> int:
-        return self._post.again(cursors)
-
     def rest(self) -> None:
         """Send nothing more, and let go of the fence."""
         if self._venue is not None:

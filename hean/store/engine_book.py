@@ -55,7 +55,7 @@ class EngineBook:
 
         `above` is a number that somebody else has given: the way out without the engine has epochs too.
         """
-        row = self._db.execute(
+        row = self._do(
             "INSERT INTO lives (life, ts, node, why) "
             "SELECT max(coalesce(max(life), 0), ?) + 1, ?, ?, ? FROM lives RETURNING life",
             (above, now, node, why),
@@ -64,47 +64,62 @@ class EngineBook:
 
     def end(self, life: int, how: str) -> None:
         """Note that a life ended as it was meant to."""
-        self._db.execute("UPDATE lives SET ended = ? WHERE life = ?", (how, life))
+        self._do("UPDATE lives SET ended = ? WHERE life = ?", (how, life))
 
     def interrupted(self) -> int | None:
         """The last life of the core, if it ended without a word."""
-        row = self._db.execute("SELECT life, ended FROM lives WHERE node = 'core' ORDER BY life DESC").fetchone()
+        row = self._do("SELECT life, ended FROM lives WHERE node = 'core' ORDER BY life DESC").fetchone()
         return None if row is None or row[1] else row[0]
 
     def died(self, death: Death) -> None:
-        self._db.execute("INSERT INTO deaths VALUES (?, ?, ?)", (death.ts, death.node, death.why))
+        self._do("INSERT INTO deaths VALUES (?, ?, ?)", (death.ts, death.node, death.why))
 
     def deaths(self, since: int) -> list[Death]:
-        rows = self._db.execute("SELECT ts, node, why FROM deaths WHERE ts >= ? ORDER BY ts", (since,))
+        rows = self._do("SELECT ts, node, why FROM deaths WHERE ts >= ? ORDER BY ts", (since,))
         return [Death(*row) for row in rows]
 
     def restarts(self) -> dict[str, int]:
         """How often each node died, in all."""
-        return dict(self._db.execute("SELECT node, count(*) FROM deaths GROUP BY node ORDER BY node"))
+        return dict(self._do("SELECT node, count(*) FROM deaths GROUP BY node ORDER BY node"))
 
     def recovered(self, life: int, seconds: float, now: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO recoveries VALUES (?, ?, ?)", (life, now, seconds))
+        self._do("INSERT OR REPLACE INTO recoveries VALUES (?, ?, ?)", (life, now, seconds))
 
     def recovery(self) -> float | None:
         """Seconds from the beginning of the last life until it might trade; None where none got so far."""
-        row = self._db.execute("SELECT seconds FROM recoveries ORDER BY life DESC").fetchone()
+        row = self._do("SELECT seconds FROM recoveries ORDER BY life DESC").fetchone()
         return None if row is None else row[0]
 
     def wants(self) -> bool:
         """Whether a person wants it to trade: it goes on after a crash only if so."""
-        return self._about("trade") != "no"
+        return self._about("trade") in {"", "yes"}
 
-    def want(self, *, trade: bool) -> None:
-        self._db.execute("INSERT OR REPLACE INTO about VALUES ('trade', ?)", ("yes" if trade else "no",))
+    def wants_flat(self) -> bool:
+        """Whether a person wants everything closed, and has not wanted it to trade since."""
+        return self._about("trade") == "flat"
+
+    def want(self, *, trade: bool, flat: bool = False) -> None:
+        self._do("INSERT OR REPLACE INTO about VALUES ('trade', ?)", ("yes" if trade else "flat" if flat else "no",))
 
     def opened(self, now: int) -> int:
         """When this account was first looked at: nothing before that is ours to know."""
-        self._db.execute("INSERT OR IGNORE INTO about VALUES ('opened', ?)", (str(now),))
+        self._do("INSERT OR IGNORE INTO about VALUES ('opened', ?)", (str(now),))
         return int(self._about("opened"))
 
     def close(self) -> None:
         self._db.close()
 
     def _about(self, name: str) -> str:
-        row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        row = self._do("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return "" if row is None else row[0]
+
+    def _do(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        """Ask the file, and name it where it fails.
+
+        Raises:
+            JournalError: The disk is full, the file is damaged, ...
+        """
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as trouble:
+            raise JournalError(f"{self.path}: {trouble}") from trouble

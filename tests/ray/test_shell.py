@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.feed import FeedActor
 from actors.gateways.fence import write_epoch
 from actors.roles import PaperVenueActor, PortfolioActor, ReconcilerActor, StrategyActor
 from actors.shell import Alarm, Clock, Peer, Post, Seat
@@ -72,7 +73,7 @@ def begun():
 
     yield begin
     for actor in made:
-        if isinstance(actor, VenueActor):
+        if isinstance(actor, VenueActor | FeedActor):
             actor.rest()
         elif actor._journal is not None:
             actor._journal.close()
@@ -154,7 +155,7 @@ def test_whoever_is_begun_anew_is_told_what_it_missed_before_anything_newer():
 
     say(1, 4)
     anew = Mailbox(NodeStarted)
-    assert post.connect({"monitor": anew.peer}, {"monitor": {"broker@1": 1}}) == 2
+    post.connect({"monitor": msgspec.structs.replace(anew.peer, cursors={"broker@1": 1})})
     say(4, 5)
 
     assert [one.seq for one in anew.heard] == [2, 3, 4]
@@ -299,6 +300,27 @@ def test_who_cannot_go_on_ends_even_where_the_disk_is_full(tmp_path):
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr
+
+
+class _Broken:
+    @property
+    def tell(self):
+        return self
+
+    def remote(self, *_):
+        raise OSError("no way to it")
+
+
+def test_a_thread_of_the_feed_that_ends_is_seen(tmp_path, begun):
+    feed = begun(FeedActor, seat(tmp_path, "feed"), None)
+    feed.connect({"churn": Peer(_Broken(), frozenset(), 1)})
+    assert feed.ping().detail == ""
+    feed._say([Quote(PERP, 1, 1.0, 1.0, 2.0, 1.0)])
+    limit = time.monotonic() + 10
+    while not (detail := feed.ping().detail):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    assert detail == "not told any more: to-churn: OSError: no way to it"
 
 
 # --- the venue's actor ----------------------------------------------------------------------------
