@@ -400,7 +400,8 @@ class EngineActor:
         """Beat as long as the actors are looked after. A start takes its time; one that does not come to its end is a silence."""
         while not self._ended.wait(_BEAT_S):
             if not self._is_silent():
-                self._heart.beat(self._phase, exposed=self._is_exposed())
+                with suppress(OSError):  # a full disk is a silence too, and may end
+                    self._heart.beat(self._phase, exposed=self._is_exposed())
 
     def _is_silent(self) -> bool:
         return time.monotonic() - self._moved > _STEPS * self.settings.supervision.ready_s
