@@ -43,7 +43,7 @@ from actors.venue import VenueActor
 from actors.words import EngineView, OrderRow, Phase, PositionView, WhyView
 from hean import codec
 from hean.engine_settings import EngineSettings
-from hean.errors import HeanError, JournalError
+from hean.errors import HeanError, JournalError, VenueError
 from hean.instruments import Instrument
 from hean.live_system import live_strategies, topology, traded
 from hean.messages import (
@@ -310,7 +310,7 @@ class EngineActor:
         self._topology = topology(self.settings, self._strategies)
         life = self._life = self._book.begin("core", "started", self._ts_began, above=self._places.epoch())
         self._places.fence(life)  # before the venue is asked for anything: it may take long to answer
-        self._instruments = self._places.rules(traded(self._strategies))
+        self._instruments = self._rules()
         self._seq, self._warming, self._cold = 0, {}, {}
         self._started = self._settled = self._recovered = False
         self._post = Post(f"{NAME}@{life}")
@@ -343,6 +343,16 @@ class EngineActor:
         plan = self._places.warm_up
         self._warming = {one.name: self._crew.members[one.name].handle.warm.remote(plan) for one in self._strategies}
         self.log.info("begun", life=life, again=sum(again.values()), seconds=time.monotonic() - self._began)
+
+    def _rules(self) -> dict[str, Instrument]:
+        """The rules of all that is traded; where the venue does not say, as it said at the last start."""
+        try:
+            return self._places.rules(traded(self._strategies))
+        except VenueError as silence:
+            if not self._instruments:
+                raise
+            self.log.warning("rules of the last start", why=str(silence))
+            return self._instruments
 
     def _make(self, life: int) -> list[str]:
         """Make every actor, side by side."""
