@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from actors.cluster import NAMESPACE
 from actors.shell import Peer, Seat
 from actors.words import Pulse, Recovered
-from hean.errors import HeanError
+from hean.errors import ContractError, HeanError
 
 # Ray's own restarts and retries are off: its count of restarts has no time window, and a retried call would come
 # twice and out of order. The engine begins actors anew, by the one path there is.
@@ -227,7 +227,8 @@ class Crew:
         except RayActorError as death:
             raise FallenError(name, self._last_words(name, death)) from death
         except RayTaskError as refusal:
-            if isinstance(refusal.cause, HeanError):
+            # A broken promise of the house is a fault of ours, and comes again with the journal: it counts as a death.
+            if isinstance(refusal.cause, HeanError) and not isinstance(refusal.cause, ContractError):
                 raise refusal.cause from None
             raise FallenError(name, str(refusal.cause or refusal)) from refusal
 
