@@ -25,6 +25,7 @@ from actors.cluster import NAMESPACE
 from actors.crew import Crew, FallenError
 from actors.feed import FeedActor
 from actors.heartbeat import Heartbeat
+from actors.last_resort import out
 from actors.logs import NodeLog
 from actors.places import Latched, Places, read_settings, write_settings
 from actors.process_factory import ProcessFactoryActor
@@ -88,6 +89,9 @@ _RETRY_S = 5.0
 _SILENT_S = 120.0
 _REST_S = 5.0
 _BEAT_S = 1.0
+_OUT_S = 20.0
+"""How long the engine tries to close everything without its core, before it leaves that to the watchdog."""
+
 _STEPS = 3
 """How many steps of a start, each at its longest, may pass before the engine counts as silent."""
 
@@ -123,6 +127,8 @@ class EngineActor:
         self._seen = MonitorState()
         self._warming: dict[str, Any] = {}
         self._cold: dict[str, str] = {}
+        self._left: dict[str, str] = {}
+        self._closed = False
         self._started = False
         self._settled = self._recovered = False
         self._latched: Latched | None = None
@@ -311,7 +317,7 @@ class EngineActor:
         life = self._life = self._book.begin("core", "started", self._ts_began, above=self._places.epoch())
         self._places.fence(life)  # before the venue is asked for anything: it may take long to answer
         self._instruments = self._rules()
-        self._seq, self._warming, self._cold = 0, {}, {}
+        self._seq, self._warming, self._cold, self._left = 0, {}, {}, {}
         self._started = self._settled = self._recovered = False
         self._post = Post(f"{NAME}@{life}")
         self.log = NodeLog(self.home, NAME, life)
@@ -458,6 +464,7 @@ class EngineActor:
         if self._warming:
             found.append(f"being warmed up: {', '.join(self._warming)}")
         found += [f"{name} does not get its past: {trouble}" for name, trouble in self._cold.items()]
+        found += self._left.values()
         if self._seen.tripped is not None:
             found.append(f"the kill switch was tripped by {self._seen.tripped.cause}: `hean reset` puts it back")
         if not self._book.wants():
@@ -473,6 +480,8 @@ class EngineActor:
 
     def _is_exposed(self) -> bool | None:
         """Whether anything of ours is held or rests; None before anybody has said."""
+        if self._closed:
+            return False
         with self._lock:
             seen = self._seen
         if seen.ts_last is None:
@@ -504,10 +513,18 @@ class EngineActor:
         if role == "process":
             self.leave(name)  # its factory hears nothing more of it, and its patience ends
             return True
-        if role not in {"strategy", "monitor", "factory"}:
+        if role not in {"strategy", "monitor", "factory"} or (role != "strategy" and self._too_many() is not None):
             return False
         self._died(name, fallen.why)
         self._tell(NodeFailed(name, fallen.why))
+        if role == "strategy" and (many := self._too_many()) is not None:
+            self._crew.end([name])
+            self._warming.pop(name, None)
+            self._left[name] = (
+                f"{name} is not begun any more: {many}, the last of {fallen}; `hean down`, then `hean up`"
+            )
+            self.log.warning("left dead", name=name, why=many)
+            return True
         timeout = self.settings.supervision.ready_s
         life = self._book.begin(name, fallen.why, time.time_ns())
         if role == "factory":
@@ -568,21 +585,44 @@ class EngineActor:
 
     def _must_not_be_stubborn(self, last: str) -> None:
         """Begin nothing any more where too many died of late, the engine itself included."""
+        many = self._too_many()
+        if many is not None:
+            self._stay_down(f"{many}, the last of {last}")
+
+    def _too_many(self) -> str | None:
+        """How many have died of late, in words, where that is more than the kill switch and our patience bear."""
         switch = self.settings.risk.kill_switch
         recent = self._book.deaths(time.time_ns() - round(switch.death_window_s * SECOND))
-        if len(recent) > switch.max_deaths + _STUBBORN:
-            self._stay_down(f"{len(recent)} deaths in {switch.death_window_s:g} s, the last of {last}")
+        many = len(recent) > switch.max_deaths + _STUBBORN
+        return f"{len(recent)} deaths in {switch.death_window_s:g} s" if many else None
 
     def _stay_down(self, why: str) -> None:
         """It cannot be kept alive: everything is closed without it, and a person decides."""
         self.log.warning("staying down", why=why)
         self._crew.end(reversed(list(self._crew.members)))  # half a core would go on by itself
-        self._moved = -math.inf  # the watchdog need not wait
         with suppress(OSError):  # where the disk is full the watchdog acts all the same
             self._places.latch(NAME, why)
-        self._blocked = (f"{why}: `hean down`, find the cause in `hean logs`, `hean up`",)
+        what_now = f"{why}: `hean down`, find the cause in `hean logs`, `hean up`"
+        self._blocked = (what_now, "everything is being closed without the core")
         self._set(Phase.STOPPED)
+        left = self._out(why)
+        self._closed = not left
+        if left:
+            self._moved = -math.inf  # the watchdog need not wait
+        self._blocked = (what_now, *(f"not closed: {one}" for one in left))
         self._ending.wait()
+
+    def _out(self, why: str) -> tuple[str, ...]:
+        """Close everything with nothing but the keys; what is left, in words."""
+        try:
+            done = out(
+                self.home, NAME, why, limit_s=_OUT_S, tell=lambda step: self.log.warning("last resort", step=step)
+            )
+        except Exception as trouble:  # noqa: BLE001 (to die of it would be to try it again and again)
+            self.log.warning("cannot close", trouble=f"{type(trouble).__name__}: {trouble}")
+            return (str(trouble) or type(trouble).__name__,)
+        self.log.warning("closed", closed=[[name, str(size)] for name, size in done.closed], left=list(done.left))
+        return () if done.verified else done.left or ("the venue does not say that nothing is left",)
 
     def _wait_for_better(self, trouble: str) -> None:
         self._set(Phase.STARTING)

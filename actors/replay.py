@@ -4,6 +4,7 @@ The same code tells it as tells an actor that comes back (`hean.recovery`). Noth
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec import Struct
 from actors.shell import KEEPING, BuiltFrom, Keeping
 from hean import codec
 from hean.engine_settings import EngineSettings
-from hean.errors import JournalError
+from hean.errors import HeanError, JournalError
 from hean.instruments import Instrument
 from hean.live_system import component, live_strategies, topology
 from hean.messages import Envelope
@@ -67,6 +68,8 @@ class Rebuilt(Struct, frozen=True):
 def told_again(path: Path) -> Rebuilt:
     """Build the component a journal is of, in the state it had after the last entry.
 
+    An entry that its component dies of is the end of what it became: it is built as it was before.
+
     Raises:
         JournalError: It cannot be read, or its node does not keep what it is told.
         ConfigError: What it was built from makes no sense to this HEAN.
@@ -75,14 +78,29 @@ def told_again(path: Path) -> Rebuilt:
     try:
         reader.hold()
         telling = _Replay(reader, from_newest=True)
-        newest = telling.snapshots[-1] if telling.snapshots else None
-        life = telling.begun(newest)
-        ts = newest.now if newest is not None else 0
-        for again in life.all(reader.after(newest.n if newest is not None else 0)):
-            ts = again.told.now
-        return Rebuilt(life.component, telling.built(newest).instruments, ts)
+        whole = 0
+        try:
+            for one in _steps(telling):
+                rebuilt, whole = one, whole + 1
+        except HeanError:
+            raise
+        except Exception:
+            if not whole:
+                raise
+            # Whatever the component raised, it may have gone half of the way: it is told all but that once more.
+            rebuilt = next(islice(_steps(telling), whole - 1, None))
+        return rebuilt
     finally:
         reader.close()
+
+
+def _steps(telling: "_Replay") -> Iterator[Rebuilt]:
+    """The component as it begins, and after each entry: always the same one."""
+    newest = telling.snapshots[-1] if telling.snapshots else None
+    life, rules = telling.begun(newest), telling.built(newest).instruments
+    yield Rebuilt(life.component, rules, newest.now if newest is not None else 0)
+    for again in life.all(telling.reader.after(newest.n if newest is not None else 0)):
+        yield Rebuilt(life.component, rules, again.told.now)
 
 
 class _Replay:

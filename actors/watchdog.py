@@ -13,7 +13,6 @@ from pathlib import Path
 
 from actors.heartbeat import Beat, last_beat
 from actors.logs import NodeLog
-from hean.errors import HeanError
 
 SILENCE_S = 30.0
 NAME = "watchdog"
@@ -80,8 +79,8 @@ def _flatten(home: Path, log: NodeLog) -> Callable[[str], bool]:
     def act(reason: str) -> bool:
         try:
             done = out(home, NAME, reason, tell=lambda step: log.warning("step", step=step))
-        except (HeanError, OSError) as trouble:
-            log.warning("cannot flatten", trouble=str(trouble))
+        except Exception as trouble:  # noqa: BLE001 (nobody comes after us: whatever it was, it is tried again)
+            log.warning("cannot flatten", trouble=f"{type(trouble).__name__}: {trouble}")
             return False
         log.error("flattened", closed=[[name, str(size)] for name, size in done.closed], left=list(done.left))
         return True

@@ -10,7 +10,7 @@ from actors.shell import ComponentActor, Seat
 from hean import codec
 from hean.engine_settings import EngineSettings, SupervisionConfig, VenueMode
 from hean.errors import JournalError
-from hean.messages import AdjustBooks, Envelope, NodeStarted
+from hean.messages import AdjustBooks, Envelope, NodeStarted, StartTrading
 from hean.settings import StrategySettings
 from tests.unit.portfolio.books import INSTRUMENTS, PERP, SPOT, fill
 
@@ -155,6 +155,17 @@ def test_the_component_of_a_journal_is_as_it_was_left(tmp_path, path, opened):
     node = Node(tmp_path, 1)
     node.hears(opened, *trades(10))
     left = codec.encoded(node.actor.component.state)
+    node.dies()
+
+    assert codec.encoded(told_again(path).component.state) == left
+
+
+def test_a_component_that_dies_of_an_entry_is_as_it_was_before_it(tmp_path, path, opened):
+    node = Node(tmp_path, 1)
+    node.hears(opened, *trades(10))
+    left = codec.encoded(node.actor.component.state)
+    poison = [Envelope("nobody", n, 1, "", "", one) for n, one in enumerate([*trades(1, start=99), StartTrading()], 1)]
+    node.actor._journal.tell(1, 2, codec.letters(poison))
     node.dies()
 
     assert codec.encoded(told_again(path).component.state) == left
