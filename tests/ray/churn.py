@@ -1,6 +1,7 @@
 """Strategies that never rest: one that turns about in one instrument, one that opens and closes a pair. They seek no gain."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Struct
@@ -85,3 +86,24 @@ class PairChurn:
 
     def wake_at(self) -> int | None:
         return None
+
+
+class DoomedConfig(ChurnConfig):
+    doom: Path = Field(
+        description="a file: while it is there, all that is heard is death; one that says once goes with the first"
+    )
+
+
+class Doomed(Churn):
+    """One that raises when it is told to."""
+
+    def __init__(self, config: DoomedConfig) -> None:
+        super().__init__(config)
+        self.doom = config.doom
+
+    def handle(self, message: Quote | PositionChanged, now: int) -> Iterator[Signal]:
+        if self.doom.exists():
+            if self.doom.read_text() == "once":
+                self.doom.unlink()
+            raise RuntimeError("doomed")
+        return super().handle(message, now)
