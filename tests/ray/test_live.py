@@ -1,0 +1,144 @@
+"""The gates of real money, and a dry run behind them: seen from the engine and from the venue's actor, without Ray."""
+
+import time
+from decimal import Decimal
+
+import pytest
+
+from actors.engine import SETTINGS, EngineActor
+from actors.exchange.drills import TOKEN, Plan, serving
+from actors.exchange.opening import FIRST_UID
+from actors.gateways.bybit_endpoint import MAINNET, Keys, loopback
+from actors.gateways.bybit_rest import Backoff, BybitRest
+from actors.gateways.bybit_venue import VenueConfig
+from actors.gateways.fence import write_epoch
+from actors.places import KEYS, write_settings
+from actors.shell import Peer, Seat
+from actors.venue import VenueActor, VenuePlan
+from hean import codec
+from hean.engine_settings import EngineSettings
+from hean.errors import ConfigError
+from hean.instruments import Category
+from hean.messages import CancelAll, Envelope, OrderExpired, OrderFact, Side, SubmitOrder, TimeInForce
+from hean.permit import PHRASE
+from tests.ray.stage import CHURN
+
+PERP = "BTCUSDT-LINEAR.BYBIT"
+OPEN = {"dry_run": False, "live_confirm": "YES", "confirm_phrase": PHRASE}
+
+
+def live(**gates):
+    churn = {"use": CHURN, "config": {"name": "churn", "perp": PERP}, "sizing": {"kind": "fixed", "notional": 600}}
+    return EngineSettings.model_validate({"venue": "live", "strategies": [churn], **gates})
+
+
+def write_keys(home, key, secret):
+    (home / KEYS).write_text(f'key = "{key}"\nsecret = "{secret}"\n')
+    (home / KEYS).chmod(0o600)
+
+
+class Mailbox:
+    """Where an actor would be: what it is told lies here."""
+
+    def __init__(self, *takes):
+        self.messages = []
+        self.peer = Peer(
+            self, frozenset(name for kind in takes for name in (one.__name__ for one in codec.spoken(kind))), 1
+        )
+
+    @property
+    def tell(self):
+        return self
+
+    def remote(self, parcel, _sender):
+        self.messages += [one.message for one in codec.envelopes(parcel)]
+
+
+def submit(name):
+    return SubmitOrder(
+        name, "churn", PERP, Side.BUY, Decimal("0.001"), Decimal(20_000), TimeInForce.GTC,
+        reduce_only=False, reference=None, bracket=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def venue(tmp_path):
+    """Begin the venue's actor; nobody else is there."""
+    made = []
+
+    def begin(settings, plan, rules):
+        write_epoch(tmp_path, 1)
+        actor = VenueActor(plan)
+        made.append(actor)
+        actor.recover(Seat("venue", tmp_path, settings, rules, "tst", 1, 1))
+        return actor
+
+    yield begin
+    for actor in made:
+        actor.rest()
+        actor.log.close()
+
+
+@pytest.mark.parametrize(
+    ("gates", "reasons"),
+    [
+        ({}, ("DRY_RUN=false", "LIVE_CONFIRM=YES", "CONFIRM_PHRASE=")),
+        (OPEN | {"dry_run": True}, ("DRY_RUN=false",)),
+        (OPEN | {"live_confirm": "yes"}, ("LIVE_CONFIRM=YES",)),
+        (OPEN | {"confirm_phrase": "I accept"}, ("CONFIRM_PHRASE=",)),
+        (OPEN, ()),
+    ],
+)
+def test_the_engine_says_which_gates_of_real_money_are_shut(tmp_path, monkeypatch, gates, reasons):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing is asked of the real venue
+    write_settings(tmp_path / SETTINGS, live(**gates))
+    engine = EngineActor(str(tmp_path))
+    try:
+        status = engine.status()
+        assert len(status.permit) == len(reasons)
+        assert all(remedy in reason for remedy, reason in zip(reasons, status.permit, strict=True))
+        assert status.dry_run is gates.get("dry_run", True)
+        assert status.trading is None
+    finally:
+        assert engine.shutdown()
+        engine._book.close()
+        engine.log.close()
+
+
+@pytest.mark.parametrize("shut", ["live_confirm", "confirm_phrase"])
+def test_the_venues_actor_sends_nothing_where_a_gate_is_shut(tmp_path, venue, shut):
+    settings = live(**{name: value for name, value in OPEN.items() if name != shut})
+    write_keys(tmp_path, "key", "secret")
+    actor = venue(settings, VenuePlan(MAINNET, VenueConfig(), tmp_path / KEYS, dry_run=False), {})
+    with pytest.raises(ConfigError, match="nothing permits"):
+        actor.begin([], [], 0)
+
+
+def test_a_dry_run_with_real_keys_writes_orders_down_and_sends_none(tmp_path, venue):
+    with serving(Plan(symbols=("BTCUSDT",), seed=5, days=1), token=TOKEN) as exchange:
+        write_keys(tmp_path, exchange.key, exchange.secret)
+        where = loopback(exchange.url)
+        rest = BybitRest(where, Keys(exchange.key, exchange.secret), instruments={}, backoff=Backoff())
+        rules = rest.rules(Category.LINEAR, frozenset({"BTCUSDT"}))
+        rest.close()
+        actor = venue(live(), VenuePlan(where, VenueConfig(), tmp_path / KEYS, dry_run=True), rules)
+        broker = Mailbox(OrderFact)
+        actor.connect({"broker": broker.peer})
+        actor.begin([], [], time.time_ns())
+        told = [submit("tst1-churn-1"), CancelAll("")]
+        parcel = codec.letters([Envelope("broker@1", seq, 1, "", "", one) for seq, one in enumerate(told, 1)])
+        actor.tell(parcel, "broker@1")
+        limit = time.monotonic() + 10
+        while not any(isinstance(one, OrderExpired) for one in broker.messages):
+            assert time.monotonic() < limit, broker.messages
+            time.sleep(0.02)
+        records = exchange.server.bybit.exchange.records[str(FIRST_UID)]
+        assert records.orders == {}
+
+    (expired,) = (one for one in broker.messages if isinstance(one, OrderExpired))
+    assert (expired.client_order_id, expired.reason) == ("tst1-churn-1", "dry run: not sent")
+    logged = (tmp_path / "logs" / "venue.log").read_text()
+    assert "order/create" in logged
+    assert "tst1-churn-1" in logged
+    assert "order/cancel-all" in logged
+    assert exchange.secret not in logged
