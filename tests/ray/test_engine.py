@@ -1,5 +1,6 @@
 """What a person asks of the engine, and what it keeps its word in: a kill switch, a stop, an order nobody answered for."""
 
+import json
 import os
 import signal
 import time
@@ -283,7 +284,7 @@ def wait_for_no_probe(stage):
 
 def test_a_person_pulls_the_kill_switch_and_it_stays_pulled(stage):
     wait_for_flow(stage)
-    stage.wait("both at work", lambda one: {held_by.strategy for held_by in held(one)} >= {"churn"})
+    stage.wait("both at work", lambda one: sum(row.strategy == "pair" for row in held(one)) == 2)
     stage.ask("kill", "anna", "I do not like it")
     flat(stage)
     stage.wait("venue's word", lambda _: risk().flattening is None, 30)
@@ -291,6 +292,7 @@ def test_a_person_pulls_the_kill_switch_and_it_stays_pulled(stage):
     assert status.trading == "HALTED"
     assert "anna: I do not like it" in status.tripped
     assert risk().kill.tripped == "PERSON"
+    must_have_closed_the_pair_as_one(stage)
     must_be_exact(stage)
     must_be_silent(stage)
     left = Truth(stage.exchange).coins()
@@ -321,6 +323,14 @@ def test_a_person_pulls_the_kill_switch_and_it_stays_pulled(stage):
     stage.wait_until_trading()
     wait_for_flow(stage)
     must_agree(stage)
+
+
+def must_have_closed_the_pair_as_one(stage):
+    """By what risk has said since it began, the last word about the pair is to close it, both legs together."""
+    lines = [json.loads(line) for line in (stage.home / "logs" / "risk.log").read_text().splitlines()]
+    said = [line for line in lines if line.get("said", {}).get("strategy") == "pair"]
+    orders = [line for line in said if line["event"] in {"SubmitPair", "SubmitOrder"}]
+    assert (orders[-1]["event"], orders[-1]["said"]["opening"]) == ("SubmitPair", False)
 
 
 def test_the_kill_switch_counts_though_risk_is_not_there_to_hear_it(stage):
