@@ -22,7 +22,9 @@ def hashed(log=(), settings=None, data=None):
 def test_the_order_of_a_dict_changes_nothing():
     one = {"a": 1, "b": {"x": 1, "y": [1, 2]}}
     other = {"b": {"y": [1, 2], "x": 1}, "a": 1}
-    snapshot = [AccountSnapshot(1, 1, True, (), of, {}, {}, {}, ()) for of in ({"a": D(1), "b": D(2)}, {"b": D(2), "a": D(1)})]
+    snapshot = [
+        AccountSnapshot(1, 1, True, (), of, {}, {}, {}, ()) for of in ({"a": D(1), "b": D(2)}, {"b": D(2), "a": D(1)})
+    ]
 
     assert hashed(settings=one) == hashed(settings=other)
     assert hashed([said(snapshot[0], seq=1)]) == hashed([said(snapshot[1], seq=1)])
