@@ -245,12 +245,14 @@ def test_the_whole_log_is_read_page_after_page_and_ends_in_the_balance(desk):
 
 def test_a_snapshot_of_which_a_part_failed_is_not_complete():
     with exchange() as served, Desk(served) as desk:
-        served.levers.pull("storm", code=10016, path="/v5/position/list", next=1)
+        # The gateway asks for itself as it begins: whichever of the questions comes first is refused.
+        storm = served.levers.pull("storm", code=10016, path="/v5/position/list")
         desk.venue.tell(SnapshotAccount(3))
         desk.until(lambda: desk.of_kind(AccountSnapshot), "a snapshot")
         (snapshot,) = desk.of_kind(AccountSnapshot)
         assert not snapshot.complete
-        assert desk.errors()["snapshot incomplete"] == 1
+        assert desk.errors()["snapshot incomplete"] >= 1
+        served.levers.release(storm)
         desk.venue.tell(SnapshotAccount(4))
         desk.until(lambda: len(desk.of_kind(AccountSnapshot)) == 2, "another")
         assert desk.of_kind(AccountSnapshot)[1].complete
