@@ -1,1 +1,1 @@
-"""HEAN touches the world here: the command line, gateways, and (later) Ray and HTTP."""
+"""HEAN touches the world here: the command line, gateways, Ray, and (later) HTTP."""
