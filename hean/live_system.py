@@ -25,9 +25,6 @@ from hean.trading_system import Strategy, build_strategies, default_sizing
 
 Watches = frozenset[tuple[str, type[Observation]]]
 
-CORE = ("portfolio", "reconciler", "broker", "risk")
-"""The components no trading goes on without, in the order they are begun; each node is called by its role."""
-
 CONTRACTS_ONLY = (MarkPrice, FundingRate, PremiumIndex)
 
 PRICE_AGE_S = 10.0
