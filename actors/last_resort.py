@@ -27,12 +27,13 @@ from actors.keys import read_keys
 from actors.places import KEYS, LATCH, Latched, endpoint, read_settings
 from actors.replay import told_again
 from hean.bybit import decode
-from hean.bybit.decode import OrderStage
+from hean.bybit.decode import Execution, OrderStage
 from hean.bybit.encode import Verdict
 from hean.errors import DataError, HeanError, VenueError
 from hean.instruments import Category, Instrument, split_id
 from hean.messages import LAST_RESORT, Side, SubmitOrder, TimeInForce
 from hean.portfolio.accounting import RESERVE
+from hean.store.engine_book import tag_of
 from hean.units import SECOND
 
 LEDGER = "last_resort.jsonl"
@@ -46,6 +47,8 @@ _TIMEOUT_S = 3.0
 _RECV_WINDOW_MS = 3_000
 # An order that the venue does not know this long after it was sent has not arrived, and will not.
 _SURE_S = 8.0
+# A fill may be older than what the books heard last: whoever was to tell it died first.
+_UNHEARD_S = 600
 _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 # Bybit v5, *Cancel All Orders*: contracts are all kinds of orders where no filter is given; spot is asked kind by kind.
 _ALL_ORDERS = (
@@ -156,10 +159,16 @@ class Ledger:
 
 
 class Holdings(Struct, frozen=True):
-    """What our books say strategies hold on spot, by instrument, and as of when."""
+    """What our books say strategies hold on spot, by instrument, and as of when.
+
+    What was traded while the books heard nothing is the venue's to say: `tag` is what the engine's orders begin with (empty
+    where that is not known), `fills` the trades that the books have.
+    """
 
     ts: int
     quantities: dict[str, Decimal]
+    tag: str = ""
+    fills: frozenset[str] = frozenset()
 
 
 # --- the way out ----------------------------------------------------------------------------------
@@ -221,7 +230,13 @@ def holdings(home: Path) -> Holdings:
         for name in rebuilt.instruments:
             if strategy != RESERVE and split_id(name)[1] is Category.SPOT:
                 held[name] = held.get(name, Decimal(0)) + rebuilt.component.accountant.quantity(book, name)
-    return Holdings(rebuilt.ts, {name: quantity for name, quantity in held.items() if quantity > 0})
+    fills = rebuilt.component.state.fills
+    return Holdings(
+        rebuilt.ts,
+        {name: quantity for name, quantity in held.items() if quantity > 0},
+        tag_of(home / "engine.db"),
+        frozenset({**fills.older, **fills.newer}),
+    )
 
 
 class Way:
@@ -246,7 +261,7 @@ class Way:
         self._fence = _fence(home, tell)
         backoff = Backoff()
         self._rest = BybitRest(
-            where, keys, instruments={}, backoff=backoff, timeout_s=_TIMEOUT_S, recv_window_ms=_RECV_WINDOW_MS
+            where, keys, instruments=self._rules, backoff=backoff, timeout_s=_TIMEOUT_S, recv_window_ms=_RECV_WINDOW_MS
         )
         self._orders = BybitOrders(
             where, keys, backoff=backoff, fence=self._fence, timeout_s=_TIMEOUT_S, recv_window_ms=_RECV_WINDOW_MS
@@ -376,18 +391,42 @@ class Way:
                 pass
 
     def _sellable(self) -> dict[str, Decimal]:
-        """What is still to be sold on spot: what the books say, less what we have sold since, and never more than is there."""
-        if self._held is None or not self._held.quantities:
+        """What is still to be sold on spot: what the books say and what they missed, less what we have sold since.
+
+        It is never more than is there.
+        """
+        if self._held is None:
             return {}
-        balances = self._rest.balances()
+        quantities = self._held.quantities | self._missed(self._held)
+        balances = self._rest.balances() if quantities else {}
         found: dict[str, Decimal] = {}
-        for name, quantity in self._held.quantities.items():
+        for name, quantity in quantities.items():
             rule = self._rule(name)
             ours = quantity + self._ledger.traded(name, self._held.ts)
             # An order under way is not sold twice: `_close` waits for its end.
             free = rule.whole_steps(max(Decimal(0), min(ours, balances.get(rule.base, Decimal(0)))))
             if free >= rule.min_quantity and free > 0:
                 found[name] = free
+        return found
+
+    def _missed(self, held: Holdings) -> dict[str, Decimal]:
+        """What is held of each instrument in which the engine's orders traded and the books have not heard of it.
+
+        An exit that the venue held need not bear our tag: whatever exit there was, it is taken for one of ours.
+        """
+        if not held.tag:
+            return {}
+        for name in held.quantities:
+            self._rule(name)
+        found: dict[str, Decimal] = {}
+        for fill in self._rest.executions_since(Category.SPOT, held.ts - _UNHEARD_S * SECOND, time.time_ns()):
+            if not isinstance(fill, Execution) or fill.trade_id in held.fills:
+                continue
+            if not (fill.exit or fill.link_id.startswith(held.tag)):
+                continue
+            name = fill.instrument
+            fee = fill.fee if fill.fee_currency == self._rule(name).base else Decimal(0)
+            found[name] = found.get(name, held.quantities.get(name, Decimal(0))) + fill.side * fill.quantity - fee
         return found
 
     def _beyond_us(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What the engine itself must never forget: the tag of its orders, the numbers of its lives, who died, and what was wanted."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,16 @@ class Death(Struct, frozen=True):
     ts: int
     node: str
     why: str
+
+
+def tag_of(path: Path) -> str:
+    """The tag in an engine's book, which may be open elsewhere; empty where there is no such book."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            row = db.execute("SELECT value FROM about WHERE name = 'tag'").fetchone()
+    except sqlite3.Error:
+        return ""
+    return str(row[0]) if row else ""
 
 
 class EngineBook:

@@ -26,6 +26,7 @@ from hean.errors import HeanError
 from hean.instruments import Category
 from hean.messages import AdjustBooks, Envelope, OrderBracket, Side, SubmitOrder, TimeInForce
 from hean.settings import StrategySettings
+from hean.units import SECOND
 from tests.exchange.client import exchange
 from tests.unit.portfolio.books import INSTRUMENTS, PERP, SPOT, fill
 
@@ -72,6 +73,13 @@ class Account:
         return not any(one.quantity for one in self.rest.positions()) and not any(
             self.rest.open_orders(category) for category in (Category.LINEAR, Category.SPOT)
         )
+
+    def executions(self, instrument):
+        return [
+            one
+            for one in self.rest.executions_since(Category.SPOT, time.time_ns() - 60 * SECOND, time.time_ns())
+            if one.instrument == instrument
+        ]
 
     def ours(self):
         """What the exchange executed of orders of the last resort: name to signed quantity."""
@@ -164,6 +172,43 @@ def test_on_spot_nothing_is_sold_where_nothing_is_known(account):
     assert done.verified
     assert account.coins() == coins
     assert any("spot is left alone" in word for word in done.left)
+
+
+def test_what_was_traded_after_the_books_heard_no_more_is_closed_too(account):
+    """A core that dies between a fill and the books: whose order it was the venue still says."""
+    before, ts = account.coins(), time.time_ns()
+    account.trades(Side.BUY, "0.05", SPOT)
+    heard = account.executions(SPOT)[0]
+    account.orders.send(
+        SubmitOrder("tag1-carry-1", "carry", SPOT, Side.BUY, D("0.02"), None, TimeInForce.IOC, False, None, None)
+    )
+    known = Holdings(ts, {SPOT: account.coins() - before - D("0.02")}, "tag", frozenset({heard.trade_id}))
+
+    done = account.flattens(known)
+
+    assert done.verified
+    assert D(0) <= account.coins() - before < D("0.0001")
+    assert account.flattens(known).closed == ()
+
+
+def test_what_was_sold_after_the_books_heard_no_more_is_not_sold_again(account):
+    account.trades(Side.BUY, "0.05", SPOT)
+    ts, heard = time.time_ns(), account.executions(SPOT)[0]
+    sold = SubmitOrder("tag1-carry-2", "carry", SPOT, Side.SELL, D("0.04"), None, TimeInForce.IOC, False, None, None)
+    account.orders.send(sold)
+
+    done = account.flattens(Holdings(ts, {SPOT: D("0.05")}, "tag", frozenset({heard.trade_id})))
+
+    assert done.verified
+    assert done.closed == ((SPOT, D("-0.01")),)
+
+
+def test_a_hand_that_trades_beside_the_engine_keeps_what_it_bought(account):
+    account.trades(Side.BUY, "0.05", SPOT)
+    coins = account.coins()
+
+    assert account.flattens(Holdings(time.time_ns(), {}, "tag")).closed == ()
+    assert account.coins() == coins
 
 
 def test_a_sale_is_not_made_twice_when_the_books_have_not_heard_of_it(account):

@@ -194,13 +194,16 @@ def test_compiled_kernels_are_found_and_not_compiled_anew_by_each_worker(run, ca
         run_chunk(market, trials)
         kernels = [one for module in (tape, features) for one in vars(module).values() if hasattr(one, "stats")]
         hits = sum(sum(one.stats.cache_hits.values()) for one in kernels)
-        return hits, [str(one) for one in kernels if one.stats.cache_misses]
+        return hits, [f"{one} {list(one.stats.cache_misses)}" for one in kernels if one.stats.cache_misses]
 
-    # Each call ends its process, so the next is another's. On a fresh machine the first may still meet a kernel that
-    # nobody has called with such arrays.
+    # Each call ends its process, so the next is another's. On a fresh machine one may still meet a kernel that nobody
+    # has called with such arrays; and numba keeps no lock on its index, so two who compile at once may lose an entry.
+    # Were each to compile anew, none would miss nothing.
     task, market = ray.remote(num_cpus=1, max_calls=1)(fresh), ray.put(market_of(trials[0], catalog))
-    ray.get(task.remote(market, trials))
-    hits, missed = ray.get(task.remote(market, trials))
+    for _ in range(4):
+        hits, missed = ray.get(task.remote(market, trials))
+        if not missed:
+            break
     assert hits > 3
     assert missed == []
 
