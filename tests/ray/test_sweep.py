@@ -196,9 +196,8 @@ def test_compiled_kernels_are_found_and_not_compiled_anew_by_each_worker(run, ca
         hits = sum(sum(one.stats.cache_hits.values()) for one in kernels)
         return hits, [f"{one} {list(one.stats.cache_misses)}" for one in kernels if one.stats.cache_misses]
 
-    # Each call ends its process, so the next is another's. On a fresh machine one may still meet a kernel that nobody
-    # has called with such arrays; and numba keeps no lock on its index, so two who compile at once may lose an entry.
-    # Were each to compile anew, none would miss nothing.
+    # Each call ends its process, so sooner or later one is a new process's: the first may be given to those that compiled
+    # for an earlier test, one for each processor. Were each to compile anew, none would miss nothing.
     task, market = ray.remote(num_cpus=1, max_calls=1)(fresh), ray.put(market_of(trials[0], catalog))
     for _ in range(4):
         hits, missed = ray.get(task.remote(market, trials))
