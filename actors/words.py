@@ -2,10 +2,48 @@
 
 import enum
 from decimal import Decimal
+from typing import Any
 
 from msgspec import Struct, field
 
-from hean.messages import TradingState
+from hean.messages import Liquidity, Side, TradingState
+from hean.monitor import MonitorState, Point
+
+
+class LimitUse(Struct, frozen=True):
+    """How much of a limit is used, as its `unit` says; None is not known."""
+
+    rule: str
+    subject: str
+    used: float | None
+    limit: float
+    unit: str
+
+
+class FillView(Struct, frozen=True):
+    """One fill, as the books have it. Replaced by the monitor's own."""
+
+    trade_id: str
+    client_order_id: str
+    strategy: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    liquidity: Liquidity
+    exit: str
+    reference: float | None
+    ts: int
+
+
+class TripView(Struct, frozen=True):
+    """One round trip. Replaced by the monitor's own."""
+
+    strategy: str
+    instrument: str
+    ts: int
 
 
 class Phase(enum.StrEnum):
@@ -71,12 +109,15 @@ class RefusalView(Struct, frozen=True):
 class Voice(Struct, frozen=True):
     """What a strategy was shown of the market and how often it wanted something, since it was begun last.
 
-    `gates` is what it waits for, in its own words, where it has any.
+    `gates` is what it waits for, in its own words, where it has any. `last_signal` is what it wanted last, in words, and
+    `ts_last_signal` when; empty and None where it wanted nothing yet.
     """
 
     rows: int
     signals: int
     gates: tuple[str, ...]
+    ts_last_signal: int | None = None
+    last_signal: str = ""
 
 
 class WhyView(Struct, frozen=True):
@@ -114,6 +155,98 @@ class EngineView(Struct, frozen=True):
     errors: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
+class StrategyCard(Struct, frozen=True):
+    """One strategy as it runs: what it is, how it is set, whether it may open anything.
+
+    `config` and `sizing` are plain JSON; `share` is a share of the equity. `enabled` is None where risk has not said so yet.
+    """
+
+    name: str
+    use: str
+    enabled: bool | None
+    instruments: tuple[str, ...]
+    config: dict[str, Any]
+    share: Decimal
+    sizing: dict[str, Any]
+    ts_last_signal: int | None = None
+    last_signal: str = ""
+
+
+class FeedFigures(Struct, frozen=True):
+    """What the feed shows of one instrument, since it was begun last.
+
+    `ages_s` is how long ago each kind of observation was seen, by its name; `age_s` the least of these, None where nothing
+    was seen yet. `live` is the feed's own last word, None where it has said nothing. `conflated` counts rows that a later
+    one took the place of, summed over all who watch.
+    """
+
+    instrument: str
+    live: bool | None
+    age_s: float | None
+    ages_s: dict[str, float]
+    rows: int
+    conflated: int
+
+
+class ConsumerFigures(Struct, frozen=True):
+    """One who watches the market: rows it was told, rows that a later one took the place of, rows that wait for it."""
+
+    name: str
+    told: int
+    conflated: int
+    waiting: int
+
+
+class Picture(Struct, frozen=True):
+    """Everything that can be seen of the engine, of one moment: `view.ts`."""
+
+    view: EngineView
+    monitor: MonitorState
+    why: tuple[WhyView, ...]
+    limits: tuple[LimitUse, ...]
+    strategies: tuple[StrategyCard, ...]
+    feeds: tuple[FeedFigures, ...]
+    consumers: tuple[ConsumerFigures, ...] = ()
+
+
+class History(Struct, frozen=True):
+    """What has been: the equity curve, oldest first; fills and round trips, newest first. As the monitor knew it at `ts`."""
+
+    ts: int
+    curve: tuple[Point, ...]
+    fills: tuple[FillView, ...]
+    trips: tuple[TripView, ...]
+
+
+class Arming(Struct, frozen=True):
+    """An answer about the arming of live trading.
+
+    Where `granted`, real orders may be opened until `until`. Else `reasons` says what stands against it; a `nonce` is given
+    only where nothing does, is good for one answer within `nonce_s` seconds, and asks for `phrase` to be typed. `allowed` is
+    what would be allowed, by name; `account` and `settings` are what it is bound to, as fingerprints.
+    """
+
+    granted: bool
+    said: str
+    reasons: tuple[str, ...] = ()
+    nonce: str = ""
+    nonce_s: float | None = None
+    phrase: str = ""
+    until: int | None = None
+    allowed: dict[str, str] = field(default_factory=dict)
+    account: str = ""
+    settings: str = ""
+
+
+class Seen(Struct, frozen=True):
+    """What the feed has seen of one instrument: when each kind last, by its name, in UTC nanoseconds; and how many rows."""
+
+    instrument: str
+    last: dict[str, int]
+    rows: int
+    conflated: int
+
+
 class Recovered(Struct, frozen=True):
     """What a node's shell says after it has been told its journal again.
 
@@ -131,7 +264,10 @@ class Recovered(Struct, frozen=True):
 
 
 class Pulse(Struct, frozen=True):
-    """What an actor says of itself when it is asked whether it lives."""
+    """What an actor says of itself when it is asked whether it lives; so nobody else need ask it anything.
+
+    `voice` is a strategy's, `limits` are risk's, `seen` and `consumers` the feed's.
+    """
 
     node: str
     pid: int
@@ -139,3 +275,7 @@ class Pulse(Struct, frozen=True):
     told: int
     said: int
     detail: str = ""
+    voice: Voice | None = None
+    limits: tuple[LimitUse, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    consumers: tuple[ConsumerFigures, ...] = ()
