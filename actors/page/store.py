@@ -1,0 +1,372 @@
+"""What the page knows: what the API said last, when that was heard, and whether the API is there.
+
+One store serves all browsers. The stream brings what changes; what it does not bring is asked for again and again, as long
+as somebody looks at it. Nothing here is ever made up: what was not heard is None.
+"""
+
+import asyncio
+import enum
+import itertools
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+import structlog
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from actors.page.client import Api, ApiError
+from hean.errors import HeanError
+
+STATUS: Final = "/engine/status"
+
+FACTS_KEPT = 2_000
+LOGS_KEPT = 5_000
+TOPICS_KEPT = 64
+"""More than a dozen browsers look at; who looks at most is not let to fill the memory."""
+
+_LOOK_S = 0.1
+_FRESH_S = 3.0
+"""How long what the stream brought needs not be asked for."""
+
+_SILENT_S = 10.0
+"""A stream that brings nothing for so long is taken for dead."""
+
+_LOOKED_AT_S = 10.0
+_FORGOTTEN_S = 600.0
+_PATIENCE_S = (0.25, 5.0)
+_AT_ONCE = 6
+_MOST_BYTES = 16 * 2**20
+
+_log = structlog.get_logger("page")
+
+
+class Topic:
+    """What was heard last of one question.
+
+    `value` is the body of the answer, None before the first. It stays when an answer fails: `fault` says why, and
+    `age_s` goes on growing. `version` counts the answers, so that a view draws only what is new.
+    """
+
+    def __init__(self, path: str, query: tuple[tuple[str, Any], ...] = ()) -> None:
+        self.path = path
+        self.query = query
+        self.value: Any = None
+        self.version = 0
+        self.fault: ApiError | None = None
+        self._heard: float | None = None
+        self._asked = -1e9
+        self.looked_at = -1e9
+        self._every_s = 1.0
+        self._asking = False
+
+    def age_s(self) -> float | None:
+        """Seconds since the value was heard; None where it never was."""
+        return None if self._heard is None else time.monotonic() - self._heard
+
+    def grown(self, age_s: float | None) -> float | None:
+        """What was `age_s` old when the value was heard is now this old."""
+        since = self.age_s()
+        return None if age_s is None or since is None else age_s + since
+
+    def look(self, every_s: float) -> None:
+        """Keep it fresh for some seconds more."""
+        self.looked_at = time.monotonic()
+        self._every_s = every_s
+
+    def is_due(self, now: float) -> bool:
+        return not self._asking and now - self.looked_at < _LOOKED_AT_S and now - self._asked >= self._every_s
+
+    def is_forgotten(self, now: float) -> bool:
+        return now - self.looked_at > _FORGOTTEN_S
+
+    def begin(self) -> None:
+        self._asking, self._asked = True, time.monotonic()
+
+    def end(self) -> None:
+        self._asking = False
+
+    def hear(self, value: Any) -> None:
+        self.value, self.fault, self._heard = value, None, time.monotonic()
+        self._asked = self._heard
+        self.version += 1
+
+    def fail(self, fault: ApiError) -> None:
+        self.fault = fault
+        self.version += 1
+
+
+class Tail:
+    """The newest of something that goes on, each with a number that grows by one."""
+
+    def __init__(self, kept: int) -> None:
+        self.count = 0
+        self._items: deque[tuple[int, Any]] = deque(maxlen=kept)
+
+    def add(self, items: Iterable[Any]) -> None:
+        for item in items:
+            self.count += 1
+            self._items.append((self.count, item))
+
+    def since(self, number: int = 0) -> list[tuple[int, Any]]:
+        """What came after that number, oldest first, as far as it is kept."""
+        newer = itertools.takewhile(lambda item: item[0] > number, reversed(self._items))
+        return list(newer)[::-1]
+
+
+class Mode(enum.StrEnum):
+    """LIVE: the stream brings changes. POLLING: there is no stream, and the API is asked. LOST: nobody answers."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    POLLING = "polling"
+    LOST = "lost"
+
+
+class Link:
+    """Whether the API is there, since when, and when it is tried again.
+
+    `mode` is what to show; `fault` says why it is not LIVE; `tries` counts attempts since it was lost.
+    """
+
+    def __init__(self) -> None:
+        self.mode = Mode.CONNECTING
+        self.fault = ""
+        self.tries = 0
+        self._since = time.monotonic()
+        self._again: float | None = None
+        self._lost: float | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        return self.mode in {Mode.LOST, Mode.CONNECTING}
+
+    def since_s(self) -> float:
+        """Seconds since it became what it is."""
+        return time.monotonic() - self._since
+
+    def again_s(self) -> float | None:
+        """Seconds until it is tried again; None while it is there."""
+        return None if self._again is None else max(0.0, self._again - time.monotonic())
+
+    def up(self, mode: Mode, fault: str = "") -> None:
+        self.fault, self.tries, self._again = fault, 0, None
+        self._become(mode)
+
+    def down(self, fault: str, again_s: float) -> None:
+        self.fault, self.tries, self._again = fault, self.tries + 1, time.monotonic() + again_s
+        self._become(Mode.LOST)
+
+    def _become(self, mode: Mode) -> None:
+        if mode is not self.mode:
+            self.mode, self._since = mode, time.monotonic()
+
+
+class Patience:
+    """Waits longer after each failure, up to a bound, and not at all like the others."""
+
+    def __init__(self) -> None:
+        self._next_s = _PATIENCE_S[0]
+
+    def next_s(self) -> float:
+        now_s, self._next_s = self._next_s, min(2 * self._next_s, _PATIENCE_S[1])
+        return now_s
+
+    def reset(self) -> None:
+        self._next_s = _PATIENCE_S[0]
+
+
+class Store:
+    """Everything the API said, for all who look.
+
+    Args:
+        api: Where it is heard from.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.link = Link()
+        self.facts = Tail(FACTS_KEPT)
+        self.logs = Tail(LOGS_KEPT)
+        self._topics: dict[tuple[str, tuple[tuple[str, Any], ...]], Topic] = {}
+        self._after: dict[str, Any] = {}
+        self._streamed: float | None = None
+        self._stream_fault = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self._patience = Patience()
+        self._next_probe = 0.0
+
+    # --- what views read ------------------------------------------------------------------------
+
+    def see(self, path: str, *, every_s: float = 1.0, **query: Any) -> Topic:
+        """What is known of a question. It is kept fresh for as long as it is seen at least every few seconds.
+
+        Args:
+            path: What is asked.
+            every_s: How old it may become before it is asked again, where the stream does not bring it.
+            query: Narrows it; None is left out.
+        """
+        asked = tuple(sorted((name, value) for name, value in query.items() if value is not None))
+        topic = self._topics.get((path, asked))
+        if topic is None:
+            topic = self._topics[path, asked] = Topic(path, asked)
+            topic.look(every_s)
+            self._forget()
+        topic.look(every_s)
+        return topic
+
+    def status(self) -> Topic:
+        """The engine at a glance: `GET /engine/status`."""
+        return self.see(STATUS)
+
+    async def refresh(self, path: str) -> None:
+        """Ask again at once for all that is known of a path: after a command, nobody should wait for the next turn."""
+        await asyncio.gather(*(self._ask(topic) for topic in self._topics.values() if topic.path == path))
+
+    # --- its life -------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Listen and ask, until `end`. Needs a running loop, and goes on whatever befalls it."""
+        self._tasks = [
+            asyncio.create_task(_for_ever(self._listen), name="stream"),
+            asyncio.create_task(_for_ever(self._poll), name="questions"),
+        ]
+
+    async def end(self) -> None:
+        tasks = [*self._tasks, *self._asking]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks = []
+        await self.api.close()
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        """Ask for what is looked at and not brought. While nobody answers, only whether somebody is there."""
+        while True:
+            now = time.monotonic()
+            self.status()
+            if self.link.is_lost:
+                if now >= self._next_probe:
+                    await self._ask(self.status())
+            else:
+                due = [topic for topic in self._topics.values() if topic.is_due(now)]
+                for topic in due[: _AT_ONCE - len(self._asking)]:
+                    topic.begin()
+                    task = asyncio.create_task(self._ask(topic))
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _ask(self, topic: Topic) -> None:
+        topic.begin()
+        try:
+            topic.hear(await self.api.get(topic.path, **dict(topic.query)))
+        except ApiError as fault:
+            topic.fail(fault)
+            if fault.is_silence:
+                self._lost(str(fault))
+            else:
+                self._reached()
+        else:
+            self._reached()
+        finally:
+            topic.end()
+
+    def _lost(self, fault: str) -> None:
+        wait_s = self._patience.next_s()
+        self._next_probe = time.monotonic() + wait_s
+        self.link.down(fault, wait_s)
+
+    def _reached(self) -> None:
+        """Somebody answered."""
+        self._patience.reset()
+        if self._streamed is not None and time.monotonic() - self._streamed < _SILENT_S:
+            self.link.up(Mode.LIVE)
+        else:
+            self.link.up(Mode.POLLING, self._stream_fault)
+
+    def _forget(self) -> None:
+        """Let go of what nobody looks at, and of the least looked at where there is too much."""
+        now = time.monotonic()
+        for name in [name for name, topic in self._topics.items() if topic.is_forgotten(now)]:
+            del self._topics[name]
+        while len(self._topics) > TOPICS_KEPT:
+            del self._topics[min(self._topics, key=lambda name: self._topics[name].looked_at)]
+
+    # --- listening ------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Hear the stream; begin it anew where it broke off, after the last that was heard."""
+        patience = Patience()
+        while True:
+            try:
+                async with connect(
+                    f"ws{self.api.url.removeprefix('http')}/stream", proxy=None, max_size=_MOST_BYTES, open_timeout=5
+                ) as socket:
+                    await socket.send(_encoded(self._hello()))
+                    while True:
+                        async with asyncio.timeout(_SILENT_S):
+                            frame = msgspec.json.decode(await socket.recv())
+                        self._hear(frame)
+                        patience.reset()
+                        await self._acknowledge(socket, frame)
+            except (OSError, TimeoutError, websockets.WebSocketException, msgspec.DecodeError, HeanError) as failure:
+                self._stream_fault = f"no stream: {_said(failure)}"
+            self._streamed = None
+            if self.link.mode is Mode.LIVE:
+                self.link.up(Mode.POLLING, self._stream_fault)
+            await asyncio.sleep(patience.next_s())
+
+    def _hello(self) -> dict[str, Any]:
+        return {"token": self.api.token(), "channels": ["state", "facts", "logs"], "after": self._after}
+
+    def _hear(self, frame: dict[str, Any]) -> None:
+        self._streamed = time.monotonic()
+        self._reached()
+        channel, data = frame.get("channel"), frame.get("data")
+        if channel in {"facts", "logs"}:
+            self._after[channel] = frame.get("cursor") or frame.get("seq")
+        match channel:
+            case "state" if isinstance(data, dict):
+                for path, value in data.items():
+                    self.see(path).hear(value)
+            case "facts":
+                self.facts.add(_items(frame, data))
+            case "logs":
+                self.logs.add(_items(frame, data))
+            case _:
+                pass  # a word of a newer API
+
+    async def _acknowledge(self, socket: ClientConnection, frame: dict[str, Any]) -> None:
+        if (seq := frame.get("seq")) is not None:
+            await socket.send(_encoded({"ack": seq}))
+
+
+def _items(frame: dict[str, Any], data: Any) -> list[Any]:
+    """One or several; a gap is shown where it is, not passed over."""
+    if gap := frame.get("gap"):
+        return [{"gap": gap}]
+    return data if isinstance(data, list) else [] if data is None else [data]
+
+
+def _encoded(told: dict[str, Any]) -> str:
+    return msgspec.json.encode(told).decode()
+
+
+def _said(failure: BaseException) -> str:
+    return str(failure) or type(failure).__name__
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Work, and begin anew after a fault of our own: the page must not go dark for one frame that it cannot read."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 (whatever it is, it is written down, and the other browsers are served on)
+            _log.exception("begun anew", what=getattr(work, "__name__", ""))
+            await asyncio.sleep(1.0)
