@@ -121,7 +121,7 @@ class PairView:
         legs.ts_read = bar.ts_event
         perp = self._executable(legs.perp, bar.ts_event, self.perp_half_spread)
         spot = self._executable(legs.spot, bar.ts_event, self.spot_half_spread)
-        return Reading(bar.ts_event, legs.perp.close, legs.spot.close, *_basis(*perp, *spot))
+        return Reading(bar.ts_event, legs.perp.close, legs.spot.close, *executable(*perp, *spot))
 
     def _executable(self, side: Side, ts: int, half_spread: float) -> tuple[float, float]:
         if side.ts_quote and ts - side.ts_quote <= self.quote_age:
@@ -210,7 +210,7 @@ class PairView:
                 (self.spot, closes[1], self.spot_half_spread),
             )
         ]
-        return Readings(position, ts, *closes, *_basis(*sides[0], *sides[1]), max(perp.interval, spot.interval))
+        return Readings(position, ts, *closes, *executable(*sides[0], *sides[1]), max(perp.interval, spot.interval))
 
     def _executables(
         self, quotes: Stream | None, position: Ints, ts: Ints, close: Floats, half_spread: float
@@ -233,7 +233,8 @@ def _positions(stream: Stream) -> Ints:
     return np.arange(len(stream)) if stream.positions is None else stream.positions.astype(np.int64)
 
 
-def _basis(perp_bid: T, perp_ask: T, spot_bid: T, spot_ask: T) -> tuple[T, T, T]:
+def executable(perp_bid: T, perp_ask: T, spot_bid: T, spot_ask: T) -> tuple[T, T, T]:
+    """The basis of the middles, and what opening and closing a pair at these quotes gets: fractions of the spot's middle."""
     spot = (spot_bid + spot_ask) * 0.5
     basis = ((perp_bid + perp_ask) * 0.5 - spot) / spot
     return basis, (perp_bid - spot_ask) / spot, (perp_ask - spot_bid) / spot

@@ -7,6 +7,7 @@ Source: Bybit help centre, *Introduction to Funding Rate*.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from msgspec import Struct, field
@@ -210,6 +211,44 @@ def nowcast(
         high=funding_rate(premium + width, hours, cap),
         known=seen / total,
     )
+
+
+def running_nowcast(
+    funding: Settlements,
+    ts: Sequence[int],
+    premium: Sequence[float],
+    now: int,
+    *,
+    window: int,
+    halflife: float,
+    cap: float = math.inf,
+) -> Nowcast | None:
+    """Where the interval that runs now is heading; None unless premia were heard lately.
+
+    Args:
+        funding: What has settled: the last of them begins the interval.
+        ts: When each minute of premium closed, oldest first.
+        premium: What it was, as many.
+        now: The instant it is asked at.
+        window: Nanoseconds of premium that the minutes to come are expected to be like.
+        halflife: After as many minutes, a minute counts for half in that.
+        cap: Largest magnitude of the rate, a fraction; the symbol's own.
+    """
+    begun = funding.ts_last
+    if not funding.interval or now - begun >= funding.interval:
+        return None
+    recent = premium[bisect_right(ts, now - window) :]
+    if not recent:
+        return None
+    first = bisect_right(ts, begun)
+    # A minute is told at its close: the first of the interval a minute after the settlement.
+    known = {
+        -((begun - closed) // MINUTE): value
+        for closed, value in zip(ts[first:], premium[first:], strict=True)
+        if closed <= begun + funding.interval
+    }
+    expected, spread = smoothed(recent, halflife)
+    return nowcast(list(known.items()), expected, spread, funding.interval // MINUTE, cap)
 
 
 def liquidation_distance(entry: float, price: float, leverage: float, maintenance: float, collateral: float) -> float:

@@ -5,7 +5,6 @@ instant, so that the prices of a decision are of that instant. At a settlement t
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TypeAlias, assert_never
 
@@ -32,9 +31,8 @@ from hean.market.carry import (
     PairCosts,
     Settlements,
     liquidation_distance,
-    nowcast,
+    running_nowcast,
     session,
-    smoothed,
 )
 from hean.messages import (
     Bar,
@@ -268,24 +266,14 @@ class FundingHarvester:
 
     def running_nowcast(self, now: int) -> Nowcast | None:
         """Where the running interval is heading; None unless premia have been heard lately."""
-        state, config = self.state, self.config
-        funding = state.funding
-        begun = funding.ts_last
-        if not funding.interval or now - begun >= funding.interval:
-            return None
-        recent = state.premium[bisect_right(state.premium_ts, now - config.premium_window_m * MINUTE) :]
-        if not recent:
-            return None
-        first = bisect_right(state.premium_ts, begun)
-        minutes = funding.interval // MINUTE
-        # A minute is told at its close: the first of the interval a minute after the settlement.
-        known = {
-            -((begun - ts) // MINUTE): premium
-            for ts, premium in zip(state.premium_ts[first:], state.premium[first:], strict=True)
-            if ts <= begun + funding.interval
-        }
-        expected, spread = smoothed(recent, config.premium_halflife_m)
-        return nowcast(list(known.items()), expected, spread, minutes)
+        return running_nowcast(
+            self.state.funding,
+            self.state.premium_ts,
+            self.state.premium,
+            now,
+            window=self.config.premium_window_m * MINUTE,
+            halflife=self.config.premium_halflife_m,
+        )
 
     def _leaves(self, reading: Reading) -> str:
         """Why what is held should be closed; empty while it should not."""
