@@ -24,7 +24,7 @@ from hean import codec
 from hean.errors import ConfigError, HeanError
 from hean.messages import CancelProcess, Envelope, Message, ProcessFinished, ProcessRequested, ProcessStarted, Wake
 from hean.processes.built_in import BUILT_IN, DIRECT_SMOKE_TEST, ENVIRONMENT_SCAN, SMOKE_TEST
-from hean.processes.definition import Hosting, ProcessDefinition, must_be_key
+from hean.processes.definition import Hosting, ProcessDefinition, Taken, must_be_key
 from hean.processes.environment import EnvironmentView, environment
 from hean.processes.factory import REMEMBERED, Decided, Heard, ProcessFactory, Said, StartStep, StepEnded, StopStep
 from hean.processes.runs import RunView
@@ -61,11 +61,13 @@ class Hosts(Protocol):
 
 
 class ProcessView(Struct, frozen=True):
-    """A process that may be asked for."""
+    """A process that may be asked for, and what with."""
 
     name: str
     version: int
     about: str
+    takes: tuple[Taken, ...] = ()
+    further: str = ""
 
 
 class ProcessFactoryActor:
@@ -204,7 +206,7 @@ class ProcessFactoryActor:
     def processes(self) -> list[ProcessView]:
         """The processes that may be asked for."""
         known = self._factory.definitions.values()
-        return [ProcessView(one.name, one.version, one.about) for one in known]
+        return [ProcessView(one.name, one.version, one.about, one.takes, one.further) for one in known]
 
     def runs(self) -> list[RunView]:
         """The runs that are under way, and the newest that are over; the newest first."""

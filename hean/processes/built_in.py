@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from hean.errors import ConfigError
 from hean.instruments import Category, instrument_id, split_id
-from hean.processes.definition import Arguments, Hosting, ProcessDefinition, Step, chosen, digest
+from hean.processes.definition import Arguments, Hosting, ProcessDefinition, Step, Taken, chosen, digest
 from hean.units import DAY, SECOND, parse_time, utc
 
 KINDS = ("bar-1m", "mark-1m", "funding")
@@ -18,8 +18,15 @@ _DAYS_BACK = 90
 # --- smoke test ---------------------------------------------------------------------------------
 
 
+_SMOKE_TAKES = (
+    Taken("instrument", "BTCUSDT-LINEAR.BYBIT", "what the order is for"),
+    Taken("distance", "0.10", "how far below the best bid it is put, as a fraction: 0.05 to 0.5"),
+    Taken("patience_s", "10", "seconds the venue may take for each answer"),
+)
+
+
 def _smoke_arguments(given: Mapping[str, str], now: int) -> Arguments:
-    found = chosen("smoke-test", given, {"instrument": "BTCUSDT-LINEAR.BYBIT", "distance": "0.10", "patience_s": "10"})
+    found = chosen("smoke-test", given, _SMOKE_TAKES)
     split_id(found["instrument"])
     _must_lie("smoke-test", found, "distance", 0.05, 0.5)
     _must_lie("smoke-test", found, "patience_s", 0.1, 300)
@@ -70,6 +77,7 @@ SMOKE_TEST = ProcessDefinition(
     name="smoke-test",
     version=1,
     about="one small order far from the market, through the running engine: sent, amended, cancelled",
+    takes=_SMOKE_TAKES,
     complete=_smoke_arguments,
     plan=_smoke_steps,
 )
@@ -77,6 +85,7 @@ DIRECT_SMOKE_TEST = ProcessDefinition(
     name="smoke-test-direct",
     version=1,
     about="the same order, asked of the venue without an engine",
+    takes=_SMOKE_TAKES,
     complete=_smoke_arguments,
     plan=_direct_steps,
 )
@@ -85,8 +94,11 @@ DIRECT_SMOKE_TEST = ProcessDefinition(
 # --- environment scan ---------------------------------------------------------------------------
 
 
+_SCAN_TAKES = (Taken("symbols", "BTCUSDT", "the venue's symbols, with commas between them"),)
+
+
 def _scan_arguments(given: Mapping[str, str], _now: int) -> Arguments:
-    found = chosen("environment-scan", given, {"symbols": "BTCUSDT"})
+    found = chosen("environment-scan", given, _SCAN_TAKES)
     return found | {"symbols": ",".join(_symbols("environment-scan", found["symbols"]))}
 
 
@@ -103,6 +115,7 @@ ENVIRONMENT_SCAN = ProcessDefinition(
     name="environment-scan",
     version=1,
     about="rules, fees, funding, spreads, balances and the venue's clock: each with its source, age and time to live",
+    takes=_SCAN_TAKES,
     complete=_scan_arguments,
     plan=_scan_steps,
 )
@@ -111,8 +124,17 @@ ENVIRONMENT_SCAN = ProcessDefinition(
 # --- data backfill ------------------------------------------------------------------------------
 
 
+_BACKFILL_TAKES = (
+    Taken("symbols", "BTCUSDT", "the venue's symbols, with commas between them"),
+    Taken("market", "linear", "spot, linear or inverse"),
+    Taken("kinds", "", f"of series, such as {', '.join(KINDS)}; empty takes the usual ones of the market"),
+    Taken("start", "", f"first instant, UTC; empty is {_DAYS_BACK} days before the end"),
+    Taken("end", "", "the end, itself not part of it; empty is now"),
+)
+
+
 def _backfill_arguments(given: Mapping[str, str], now: int) -> Arguments:
-    found = chosen("backfill", given, {"symbols": "BTCUSDT", "market": "linear", "kinds": "", "start": "", "end": ""})
+    found = chosen("backfill", given, _BACKFILL_TAKES)
     symbols = _symbols("backfill", found["symbols"])
     market = found["market"].upper()
     if market not in Category.__members__:
@@ -172,6 +194,7 @@ BACKFILL = ProcessDefinition(
     name="backfill",
     version=1,
     about="Bybit's past into the catalog, month by month: what is there is not fetched again",
+    takes=_BACKFILL_TAKES,
     complete=_backfill_arguments,
     plan=_backfill_steps,
 )
@@ -182,13 +205,28 @@ BACKFILL = ProcessDefinition(
 BACKTEST_OPTIONS = ("start", "end", "capital", "venue_name", "interval", "tier", "synthetic")
 """Arguments that are settings of a backtest by the same name."""
 
+_BACKTEST_TAKES = (
+    Taken("strategy", None, "a built-in one, such as impulse or funding_harvester"),
+    Taken("symbols", "BTCUSDT", "the venue's symbols, with commas between them"),
+    Taken("start", "", "first instant of trading, UTC; with no end either, the longest unbroken record is played"),
+    Taken("end", "", "the end, UTC, itself not part of it"),
+    Taken("capital", "", "USDT the account begins with"),
+    Taken("venue_name", "", "whose market it is played on: BYBIT, BINANCE, SYNTHETIC"),
+    Taken(
+        "interval",
+        "",
+        "length of the candles, such as 1m; empty takes the finest that are recorded for the whole period",
+    ),
+    Taken("tier", "", "bars, trades or book: what the venue fills against; empty takes what the strategy watches"),
+    Taken("synthetic", "", "true lets made-up data be used; the report then says so"),
+)
+
 
 def _backtest_arguments(given: Mapping[str, str], _now: int) -> Arguments:
     """Any setting may be given by its path, such as `risk.leverage` or `strategy.trigger`."""
     named = {name: value for name, value in given.items() if "." not in name}
     paths = {name: value for name, value in given.items() if "." in name}
-    known: dict[str, str | None] = {"strategy": None, "symbols": "BTCUSDT"} | dict.fromkeys(BACKTEST_OPTIONS, "")
-    found = chosen("backtest", named, known)
+    found = chosen("backtest", named, _BACKTEST_TAKES)
     found["symbols"] = ",".join(_symbols("backtest", found["symbols"]))
     return {name: value for name, value in found.items() if value} | paths
 
@@ -201,6 +239,8 @@ BACKTEST = ProcessDefinition(
     name="backtest",
     version=1,
     about="strategies over recorded data: figures, and a report",
+    takes=_BACKTEST_TAKES,
+    further="any setting by its path, such as risk.leverage=2 or strategy.trigger=2.5",
     complete=_backtest_arguments,
     plan=_backtest_steps,
     alone=False,

@@ -58,6 +58,14 @@ class Step(Struct, frozen=True, kw_only=True):
     cpus: float = 0.0
 
 
+class Taken(Struct, frozen=True):
+    """An argument of a process: what it is where not given, None where it must be; and what it means, in a few words."""
+
+    name: str
+    usual: str | None
+    about: str
+
+
 class ProcessDefinition(Struct, frozen=True, kw_only=True):
     """A kind of process.
 
@@ -68,6 +76,8 @@ class ProcessDefinition(Struct, frozen=True, kw_only=True):
         complete: Checks what it is asked for with, and fills in the rest, at the time it is asked for.
         plan: The steps of a run, from its complete arguments alone.
         alone: Whether a run waits until no other of its kind is under way.
+        takes: What it is asked for with.
+        further: What may be given besides, in a sentence; empty where nothing may.
     """
 
     name: str
@@ -76,6 +86,8 @@ class ProcessDefinition(Struct, frozen=True, kw_only=True):
     complete: Callable[[Mapping[str, str], int], Arguments]
     plan: Callable[[Mapping[str, str]], Sequence[Step]]
     alone: bool = True
+    takes: tuple[Taken, ...] = ()
+    further: str = ""
 
 
 def steps_of(definition: ProcessDefinition, arguments: Mapping[str, str]) -> tuple[Step, ...]:
@@ -120,17 +132,18 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def chosen(process: str, given: Mapping[str, str], known: Mapping[str, str | None]) -> Arguments:
+def chosen(process: str, given: Mapping[str, str], takes: Sequence[Taken]) -> Arguments:
     """What was asked for, over what is usual.
 
     Args:
         process: Whose arguments they are.
         given: What was asked for.
-        known: Every argument there is, and what it is where not given; None where it must be.
+        takes: Every argument there is.
 
     Raises:
         ConfigError: One is unknown, or one that must be given is not.
     """
+    known = {one.name: one.usual for one in takes}
     unknown = [name for name in given if name not in known]
     if unknown:
         listed = ", ".join(known) or "none"

@@ -4,7 +4,7 @@ import pytest
 
 from hean.errors import JournalError
 from hean.messages import ProcessRequested
-from hean.processes.definition import ProcessDefinition, Step, chosen
+from hean.processes.definition import ProcessDefinition, Step, Taken, chosen
 from hean.processes.factory import ProcessFactory, StepEnded
 from hean.processes.runs import RunStatus
 from hean.store.runs import RunTable
@@ -16,7 +16,7 @@ def factory():
         name="p",
         version=3,
         about="",
-        complete=lambda given, _now: chosen("p", given, {"word": "usual"}),
+        complete=lambda given, _now: chosen("p", given, [Taken("word", "usual", "")]),
         plan=lambda _: steps,
     )
     return ProcessFactory([plan])

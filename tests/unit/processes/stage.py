@@ -3,7 +3,7 @@
 import msgspec
 
 from hean.messages import ProcessFinished, ProcessRequested, ProcessStarted, Wake
-from hean.processes.definition import ProcessDefinition, Step, chosen
+from hean.processes.definition import ProcessDefinition, Step, Taken, chosen
 from hean.processes.factory import ProcessFactory, StartStep, StepEnded, StopStep
 from hean.processes.runs import Run
 from hean.units import SECOND
@@ -18,7 +18,7 @@ def definition(*steps, name="p", version=1, alone=True):
         name=name,
         version=version,
         about="",
-        complete=lambda given, _now: chosen(name, given, {"word": "usual"}),
+        complete=lambda given, _now: chosen(name, given, [Taken("word", "usual", "")]),
         plan=lambda _arguments: list(steps),
         alone=alone,
     )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hean.errors import ConfigError, ContractError
 from hean.messages import CancelProcess, ProcessRequested
-from hean.processes.definition import AfterCrash, chosen, must_be_key, steps_of
+from hean.processes.definition import AfterCrash, Taken, chosen, must_be_key, steps_of
 from hean.processes.factory import INTERRUPTIONS, REMEMBERED, Decided, ProcessFactory, StartStep, StepEnded
 from hean.processes.runs import MAY_BECOME, AttemptStatus, Run, RunStatus
 from hean.units import SECOND
@@ -180,7 +180,7 @@ def test_a_plan_that_makes_no_sense_is_refused(steps, word):
 
 def test_an_argument_that_must_be_given_is_asked_for_by_name():
     with pytest.raises(ConfigError, match="strategy must be given, as strategy=VALUE"):
-        chosen("backtest", {}, {"strategy": None})
+        chosen("backtest", {}, [Taken("strategy", None, "")])
 
 
 @pytest.mark.parametrize("key", ["", "with space", "a/b", "é", "x" * 65, "-first"])
