@@ -35,7 +35,10 @@ class _Letter(Envelope, frozen=True, gc=False):
 
 
 class Rows(Struct, frozen=True, tag=True, gc=False):
-    """What the market showed between two flushes, in order: the row at `index` has the number `seq + index`."""
+    """What the market showed between two flushes, in order: the row at `index` has the number `seq + index`.
+
+    `ts_init` is when the first of them was received: what follows from any is measured from there.
+    """
 
     source: str
     seq: int
@@ -74,7 +77,7 @@ def envelopes(parcel: bytes) -> list[Envelope]:
     if isinstance(found, Letters):
         return list(found.letters)
     source, ts_init = found.source, found.ts_init
-    return [Envelope(source, seq, ts_init, "", "", row) for seq, row in enumerate(found.rows, found.seq)]
+    return [Envelope(source, seq, ts_init, "", "", row, ts_init) for seq, row in enumerate(found.rows, found.seq)]
 
 
 def encoded(state: Struct | Iterable[Any]) -> bytes:

@@ -116,6 +116,7 @@ class Dispatcher:
                     source, seq, plans = host.source, host.seq, host.plans
                     cause = f"{envelope.source}:{envelope.seq}"
                     trace = envelope.trace or cause
+                    seen = envelope.ts_seen
                     for message in said:
                         plan = plans.get(type(message))
                         if plan is None:
@@ -123,7 +124,7 @@ class Dispatcher:
                         if plan.signed and message.strategy != host.node.name:
                             _refuse_name(host, message.strategy)
                         seq += 1
-                        answer = Envelope(source, seq, now, trace, cause, message)
+                        answer = Envelope(source, seq, now, trace, cause, message, seen)
                         if log is not None:
                             log(answer)
                         hearers = plan.rest

@@ -285,6 +285,19 @@ class OrderSubmitted(OrderFact, frozen=True):
     quantity: Decimal
 
 
+class OrderSent(Fact, frozen=True):
+    """An order goes out to the venue at `ts_sent`, for a row of the market that was received at `ts_seen`.
+
+    Said of those orders alone whose row is known; it says nothing of what becomes of them.
+    """
+
+    client_order_id: str
+    strategy: str
+    instrument: str
+    ts_seen: int
+    ts_sent: int
+
+
 class OrderAccepted(OrderFact, frozen=True):
     """The venue has it, and it rests."""
 
@@ -419,6 +432,31 @@ class EquityChanged(Fact, frozen=True):
     equity: Decimal
     cash: Decimal
     marks_known: bool
+
+
+class ProfitParts(Struct, frozen=True):
+    """What a strategy's net profit is made of up to now, in quote currency, and what was brought in for it.
+
+    The parts are those of the books: see `hean.portfolio.accounting.Profit`.
+    """
+
+    price: Decimal
+    basis: Decimal
+    funding: Decimal
+    fees: Decimal
+    slippage: Decimal
+    interest: Decimal
+    adjustments: Decimal
+    brought_in: Decimal
+
+
+class ProfitsStated(Fact, frozen=True):
+    """Each strategy's profit in parts, by its name; the empty name is what no strategy owns. For people: nobody trades by it.
+
+    It is said just before the `EquityChanged` that it takes apart.
+    """
+
+    strategies: dict[str, ProfitParts]
 
 
 class CapitalAllocated(Fact, frozen=True):
@@ -584,13 +622,40 @@ class EpochBegan(Fact, frozen=True):
 
 
 class StartTrading(Command, frozen=True):
-    pass
+    """Trade, unless the kill switch is latched. Who asked for it, and why, where that is known."""
+
+    person: str = ""
+    reason: str = ""
 
 
 class StopTrading(Command, frozen=True):
-    """Stop opening positions; with `flatten`, close what is held as well."""
+    """Stop opening positions; with `flatten`, close what is held as well.
+
+    With `finish`, what is being opened may come to its end first: nothing is called back.
+    """
 
     flatten: bool
+    finish: bool = False
+    person: str = ""
+    reason: str = ""
+
+
+class SwitchStrategy(Command, frozen=True):
+    """A person lets one strategy open positions, or forbids it. What it holds it may close either way."""
+
+    strategy: str
+    on: bool
+    person: str
+    reason: str
+
+
+class StrategySwitched(Fact, frozen=True):
+    """A strategy may open positions from now on, or may not: who says so, and why. It stays so over restarts."""
+
+    strategy: str
+    on: bool
+    person: str
+    reason: str
 
 
 class TradingStateChanged(Fact, frozen=True):
@@ -682,11 +747,12 @@ class ProcessFinished(Fact, frozen=True):
 # --- the envelope -------------------------------------------------------------------------------
 
 
-class Envelope(Struct, frozen=True, gc=False):
+class Envelope(Struct, frozen=True, gc=False, omit_defaults=True):
     """How a message travelled.
 
     `source` and `seq` (its place in that source's output) are its id, counted and never drawn.
-    `trace` is the id of what set it all going, `cause` of what it directly answers.
+    `trace` is the id of what set it all going, `cause` of what it directly answers. `ts_seen` is when the row of the market
+    that set it all going was received; 0 where none did, and where the market is a tape.
     """
 
     source: str
@@ -695,6 +761,7 @@ class Envelope(Struct, frozen=True, gc=False):
     trace: str
     cause: str
     message: Message
+    ts_seen: int = 0
 
     @property
     def id(self) -> str:

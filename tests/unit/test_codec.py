@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hean import codec
-from hean.messages import Envelope, Fact, Message, Observation, PositionChanged, Quote, Trade
+from hean.messages import Envelope, Fact, Message, Observation, PositionChanged, Quote, Side, Trade
 
 KINDS = sorted(codec.spoken(Message), key=lambda kind: kind.__name__)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
@@ -70,3 +70,13 @@ def test_a_parcel_that_was_cut_off_is_refused():
     for length in range(len(parcel)):
         with pytest.raises(msgspec.DecodeError):
             codec.envelopes(parcel[:length])
+
+
+def test_when_a_row_was_received_goes_with_it_and_is_not_written_where_it_is_unknown():
+    (row,) = codec.envelopes(codec.rows("feed.x@2", 7, 9, [Trade("i", 3, 1.0, 1.0, Side.BUY)]))
+    said = Envelope("a@1", 1, 20, row.id, row.id, PositionChanged("s", "i", *[Decimal(1)] * 3), row.ts_seen)
+    unknown = Envelope("a@1", 1, 20, "", "", said.message)
+
+    assert row.ts_seen == 9
+    assert codec.envelopes(codec.letters([said, unknown]))[0].ts_seen == 9
+    assert b"ts_seen" not in codec.letters([unknown])

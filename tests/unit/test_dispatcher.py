@@ -122,3 +122,14 @@ def test_after_a_mistake_nothing_is_left_to_be_delivered():
     speaker.words = ()
     dispatcher.tell("speaker", Envelope("engine", 0, 2, "", "", Wake()), 2)
     assert desk.heard == []
+
+
+def test_when_the_market_was_seen_is_handed_on_with_what_follows():
+    desk, log = Desk(), []
+    topology = Topology((Node("speaker", "strategy"), Node("risk", "risk")))
+    dispatcher = Dispatcher(topology, {"speaker": Speaker(signal("speaker")), "risk": desk}, log=log.append)
+
+    dispatcher.tell("speaker", Envelope("feed", 4, 3, "", "", Wake(), 3), 9)
+    dispatcher.tell("speaker", Envelope("engine", 1, 4, "", "", Wake()), 9)
+
+    assert [(said.trace, said.ts_seen, said.ts_init) for said in log] == [("feed:4", 3, 9), ("engine:1", 0, 9)]
