@@ -349,9 +349,10 @@ def _symbols(text: str | None) -> tuple[str, ...] | None:
 
 def _confirmed(settings: "EngineSettings") -> "EngineSettings":
     """Have a person type the phrase, where nothing else stands in the way and somebody is there to type."""
-    from hean.permit import PHRASE, live_gate
+    from hean.arming import PHRASE
+    from hean.permit import shut
 
-    if settings.confirm_phrase or not sys.stdin.isatty() or isinstance(live_gate(settings, PHRASE), tuple):
+    if settings.confirm_phrase or not sys.stdin.isatty() or shut(settings, PHRASE):
         return settings
     people().print("This sends orders to Bybit's main net, with real money.", style="bold red")
     return settings.model_copy(update={"confirm_phrase": typer.prompt(f'Type "{PHRASE}" to go on', err=True)})

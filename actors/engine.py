@@ -61,7 +61,7 @@ from hean.messages import (
     StopTrading,
 )
 from hean.monitor import MonitorState
-from hean.permit import live_gate
+from hean.permit import shut
 from hean.store.engine_book import Death, EngineBook
 from hean.topology import Node, Topology
 from hean.trading_system import Strategy
@@ -173,7 +173,7 @@ class EngineActor:
             discrepancies=seen.reconciliation.discrepancies,
             recovery_s=self._recovery_s,
             dry_run=self._places.dry_run,
-            permit=self._permit(),
+            permit=shut(self.settings),
             actors=views.actors(members, self._book.restarts(), now),
             positions=views.positions(seen, now),
             errors={node: {kind: one.count for kind, one in of.items()} for node, of in seen.errors.items()},
@@ -659,10 +659,6 @@ class EngineActor:
         if phase is not self._phase:
             self._phase = phase
             self.log.info("phase", phase=str(phase))
-
-    def _permit(self) -> tuple[str, ...]:
-        gate = live_gate(self.settings)
-        return gate if isinstance(gate, tuple) else ()
 
 
 class EngineHosts:

@@ -19,9 +19,10 @@ from actors.logs import NodeLog
 from actors.shell import Peer, Post, Seat
 from actors.words import Pulse, Recovered
 from hean import codec
+from hean.arming import account_of
 from hean.bybit.encode import Verdict
 from hean.bybit.orders import Restored
-from hean.errors import VenueError
+from hean.errors import ConfigError, VenueError
 from hean.execution.orders import Restorable
 from hean.live_system import live_strategies, topology
 from hean.messages import (
@@ -37,6 +38,7 @@ from hean.messages import (
 )
 from hean.permit import LivePermit, live_gate
 from hean.risk.config import exact
+from hean.store.engine_book import BOOK, lease_in
 from hean.topology import Node, Topology
 
 _TRACES = 20_000
@@ -117,8 +119,7 @@ class VenueActor:
                 config=plan.config,
             )
         else:
-            gate = live_gate(seat.settings)
-            permit = gate if isinstance(gate, LivePermit) else None
+            permit = self._permit(keys)
             venue = BybitVenue(
                 plan.endpoint,
                 keys,
@@ -135,6 +136,19 @@ class VenueActor:
         venue.start()
         self._venue = venue
         self.log.info("trading the account", at=plan.endpoint.name, open=len(restored), since=since)
+
+    def _permit(self, keys: Keys) -> LivePermit | None:
+        """Leave to trade real money: asked for here, where it is used, of the settings and of the engine's own book.
+
+        Raises:
+            ConfigError: It is asked for, and refused: the text has all the reasons.
+        """
+        if not self.seat.settings.venue.is_real:
+            return None
+        gate = live_gate(self.seat.settings, lease_in(self.seat.home / BOOK), account_of(keys.key), time.time_ns())
+        if isinstance(gate, LivePermit):
+            return gate
+        raise ConfigError(f"nothing permits to trade real money: {'; '.join(gate)}")
 
     def _prepare(self, keys: Keys) -> None:
         """Have the account as the books reckon with: one position a contract, and risk's leverage.

@@ -1,17 +1,16 @@
 """The permit to trade real money: a list of reasons why not, and an object that exists only when there are none.
 
-The gates are functions: later ones are added to `GATES`, and nothing else changes. Whoever reaches the main net with orders
-asks for a `LivePermit` (`actors.gateways.bybit_venue`), and there is no other way to one than through all of them.
+The gates of the settings are functions: later ones are added to `GATES`, and nothing else changes. Behind them is the lease
+of `hean.arming`. Whoever reaches the main net with orders asks for a `LivePermit` (`actors.gateways.bybit_venue`), and there
+is no other way to one than through all of them.
 """
 
 from collections.abc import Callable
 from typing import NoReturn
 
+from hean.arming import PHRASE, Lease, is_armed
 from hean.engine_settings import EngineSettings, VenueMode
 from hean.errors import ContractError
-
-PHRASE = "I accept real losses"
-"""What a person types. Not a secret: it is there to be read."""
 
 Gate = Callable[[EngineSettings], str | None]
 """Why not, in words and with the remedy; None where nothing stands in the way."""
@@ -57,16 +56,29 @@ def is_phrased(settings: EngineSettings) -> str | None:
 GATES: tuple[Gate, ...] = (is_live, is_no_dry_run, is_confirmed, is_phrased)
 
 
+def shut(settings: EngineSettings, phrase: str | None = None) -> tuple[str, ...]:
+    """The reasons that the settings alone give not to trade real money: all of them, each with its remedy.
+
+    Args:
+        settings: Of the run.
+        phrase: What a person typed just now; None takes the setting `confirm_phrase`.
+    """
+    asked = settings if phrase is None else settings.model_copy(update={"confirm_phrase": phrase})
+    return tuple(reason for gate in GATES if (reason := gate(asked)) is not None)
+
+
 def live_gate(
-    settings: EngineSettings, phrase: str | None = None, *, further: tuple[Gate, ...] = ()
+    settings: EngineSettings, lease: Lease | None, account: str, now: int, *, further: tuple[Gate, ...] = ()
 ) -> LivePermit | tuple[str, ...]:
     """Give leave to trade real money, or all the reasons why not.
 
     Args:
         settings: Of the run.
-        phrase: What a person typed just now; None takes the setting `confirm_phrase`.
-        further: Gates besides `GATES`.
+        lease: The last that a person was given, and that was not taken back.
+        account: Whose orders are to be sent (`hean.arming.account_of`).
+        now: The time, UTC nanoseconds.
+        further: Gates besides.
     """
-    asked = settings if phrase is None else settings.model_copy(update={"confirm_phrase": phrase})
-    reasons = tuple(reason for gate in (*GATES, *further) if (reason := gate(asked)) is not None)
+    gates = (is_armed(lease, account, now), *further)
+    reasons = shut(settings) + tuple(reason for gate in gates if (reason := gate(settings)) is not None)
     return reasons or LivePermit(_TOKEN)

@@ -1,12 +1,15 @@
-"""What the engine itself must never forget: the tag of its orders, the numbers of its lives, who died, and what was wanted."""
+"""What the engine itself must never forget: the tag of its orders, the numbers of its lives, who died, what was wanted and allowed."""
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
+from hean.arming import Bond, Lease
 from hean.errors import JournalError
 
 _TABLES = """
@@ -15,15 +18,33 @@ CREATE TABLE IF NOT EXISTS lives (life INTEGER PRIMARY KEY, ts INTEGER NOT NULL,
                                   ended TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS deaths (ts INTEGER NOT NULL, node TEXT NOT NULL, why TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS recoveries (life INTEGER PRIMARY KEY, ts INTEGER NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS leases (settings TEXT NOT NULL, account TEXT NOT NULL, person TEXT NOT NULL, ts INTEGER NOT NULL,
+                                   until INTEGER NOT NULL, revoked TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS changes (ts INTEGER NOT NULL, strategy TEXT NOT NULL, name TEXT NOT NULL, old TEXT NOT NULL,
+                                    new TEXT NOT NULL, person TEXT NOT NULL, reason TEXT NOT NULL);
 """
 _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 TAG = 3
+BOOK = "engine.db"
+_LEASE = "SELECT settings, account, person, ts, until, revoked FROM leases ORDER BY rowid DESC LIMIT 1"
 
 
 class Death(Struct, frozen=True):
     ts: int
     node: str
     why: str
+
+
+class Change(Struct, frozen=True):
+    """One setting of a strategy that a person changed while the engine ran, from `old` to `new`, both as JSON."""
+
+    ts: int
+    strategy: str
+    name: str
+    old: str
+    new: str
+    person: str
+    reason: str
 
 
 def tag_of(path: Path) -> str:
@@ -34,6 +55,25 @@ def tag_of(path: Path) -> str:
     except sqlite3.Error:
         return ""
     return str(row[0]) if row else ""
+
+
+def lease_in(path: Path) -> Lease | None:
+    """The last lease in an engine's book that was not taken back; the book may be open elsewhere. None where there is none.
+
+    Raises:
+        JournalError: There is a book, and it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            return _lease(db.execute(_LEASE).fetchone())
+    except sqlite3.Error as damage:
+        raise JournalError(f"{path}: {damage}: move it away, and keep it") from damage
+
+
+def _lease(row: tuple[Any, ...] | None) -> Lease | None:
+    return None if row is None or row[5] else Lease(Bond(row[0], row[1]), *row[2:5])
 
 
 class EngineBook:
@@ -116,6 +156,26 @@ class EngineBook:
         """When this account was first looked at: nothing before that is ours to know."""
         self._do("INSERT OR IGNORE INTO about VALUES ('opened', ?)", (str(now),))
         return int(self._about("opened"))
+
+    def lease(self) -> Lease | None:
+        """The last lease for real money, unless it was taken back. Whether it still holds is for `hean.permit` to say."""
+        return _lease(self._do(_LEASE).fetchone())
+
+    def grant(self, lease: Lease) -> None:
+        values = (*lease.bond, lease.person, lease.ts, lease.until)
+        self._do("INSERT INTO leases (settings, account, person, ts, until) VALUES (?, ?, ?, ?, ?)", values)
+
+    def revoke(self, why: str) -> None:
+        """Take back whatever was granted; what was taken back already stays so."""
+        self._do("UPDATE leases SET revoked = ? WHERE revoked = ''", (why,))
+
+    def changed(self, change: Change) -> None:
+        """Note that a person set something otherwise."""
+        self._do("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(change))
+
+    def changes(self) -> list[Change]:
+        """What persons set otherwise, oldest first."""
+        return [Change(*row) for row in self._do("SELECT * FROM changes ORDER BY rowid")]
 
     def close(self) -> None:
         self._db.close()

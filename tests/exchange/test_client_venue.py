@@ -18,6 +18,7 @@ from actors.gateways.bybit_endpoint import DEMO, MAINNET, TESTNET, Endpoint, Key
 from actors.gateways.bybit_venue import BybitVenue
 from actors.gateways.dry_run import DryRun
 from actors.gateways.fence import Fence, write_epoch
+from hean.arming import PHRASE, Lease, account_of, bond
 from hean.bybit.orders import Restored
 from hean.engine_settings import EngineSettings
 from hean.errors import ConfigError, VenueError
@@ -39,7 +40,7 @@ from hean.messages import (
     SubmitOrder,
     TimeInForce,
 )
-from hean.permit import PHRASE, LivePermit, live_gate
+from hean.permit import LivePermit, live_gate
 from tests.exchange.client import PERP, QUICK, SHORT, SPOT, VENUE, Desk, exchange
 from tests.exchange.conftest import Venue, key
 
@@ -358,7 +359,8 @@ def test_real_money_is_not_traded_without_a_permit():
     settings = EngineSettings(
         strategies=({"use": "impulse"},), venue="live", dry_run=False, live_confirm="YES", confirm_phrase=PHRASE
     )
-    permit = live_gate(settings)
+    account = account_of(keys.key)
+    permit = live_gate(settings, Lease(bond(settings, account), "ada", 0, 1), account, 0)
     assert isinstance(permit, LivePermit)
     BybitVenue(MAINNET, keys, {}, print, since=0, permit=permit)
     DryRun(MAINNET, keys, {}, print, print, since=0)

@@ -2,6 +2,7 @@
 
 import time
 from decimal import Decimal
+from random import Random
 
 import pytest
 
@@ -16,11 +17,13 @@ from actors.places import KEYS, write_settings
 from actors.shell import Peer, Seat
 from actors.venue import VenueActor, VenuePlan
 from hean import codec
+from hean.arming import PHRASE, Lease, account_of, bond
 from hean.engine_settings import EngineSettings
 from hean.errors import ConfigError
 from hean.instruments import Category
 from hean.messages import CancelAll, Envelope, OrderExpired, OrderFact, Side, SubmitOrder, TimeInForce
-from hean.permit import PHRASE
+from hean.store.engine_book import BOOK, EngineBook
+from hean.units import DAY
 from tests.ray.stage import CHURN
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
@@ -105,12 +108,38 @@ def test_the_engine_says_which_gates_of_real_money_are_shut(tmp_path, monkeypatc
         engine.log.close()
 
 
+def grant(home, lease):
+    """Write a lease into the engine's book, as an engine of this home does."""
+    book = EngineBook(home / BOOK, Random(1))
+    book.grant(lease)
+    book.close()
+
+
 @pytest.mark.parametrize("shut", ["live_confirm", "confirm_phrase"])
 def test_the_venues_actor_sends_nothing_where_a_gate_is_shut(tmp_path, venue, shut):
     settings = live(**{name: value for name, value in OPEN.items() if name != shut})
     write_keys(tmp_path, "key", "secret")
+    grant(tmp_path, Lease(bond(settings, account_of("key")), "ada", 0, time.time_ns() + DAY))
     actor = venue(settings, VenuePlan(MAINNET, VenueConfig(), tmp_path / KEYS, dry_run=False), {})
-    with pytest.raises(ConfigError, match="nothing permits"):
+    with pytest.raises(ConfigError, match=f"nothing permits.*{shut}"):
+        actor.begin([], [], 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "left", "why"),
+    [
+        (None, "key", DAY, "not armed"),
+        (live(**OPEN, symbols=["ETHUSDT"]), "key", DAY, "armed for other settings"),
+        (live(**OPEN), "another", DAY, "armed for other account"),
+        (live(**OPEN), "key", -1, "ada armed ended"),
+    ],
+)
+def test_the_venues_actor_sends_nothing_without_a_lease_for_just_this(tmp_path, venue, settings, key, left, why):
+    write_keys(tmp_path, "key", "secret")
+    if settings is not None:
+        grant(tmp_path, Lease(bond(settings, account_of(key)), "ada", 0, time.time_ns() + left))
+    actor = venue(live(**OPEN), VenuePlan(MAINNET, VenueConfig(), tmp_path / KEYS, dry_run=False), {})
+    with pytest.raises(ConfigError, match=f"nothing permits.*{why}.*hean arm"):
         actor.begin([], [], 0)
 
 

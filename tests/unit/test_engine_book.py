@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hean.arming import Bond, Lease
 from hean.errors import JournalError
-from hean.store.engine_book import Death, EngineBook
+from hean.store.engine_book import Change, Death, EngineBook, lease_in
 
 
 @pytest.fixture
@@ -129,3 +130,32 @@ def test_a_table_that_is_gone_is_a_journal_error(path, book):
     db.close()
     with pytest.raises(JournalError, match="no such table"):
         book.begin("core", "started", 1)
+
+
+def test_a_lease_is_kept_until_it_is_taken_back_and_others_can_read_it(path, book):
+    first = Lease(Bond("s1", "a1"), "ada", 10, 20)
+    second = Lease(Bond("s2", "a1"), "bob", 11, 21)
+    assert lease_in(path) is None
+    assert book.lease() is None
+    book.grant(first)
+    book.grant(second)
+    assert book.lease() == lease_in(path) == second
+    book.revoke("the settings changed")
+    assert book.lease() is None
+    assert lease_in(path) is None
+    book.grant(first)
+    assert lease_in(path) == first
+
+
+def test_no_book_has_no_lease_and_a_damaged_one_is_not_taken_for_that(tmp_path):
+    assert lease_in(tmp_path / "none.db") is None
+    (tmp_path / "damaged.db").write_bytes(b"not a database, but long enough to be looked at as one" * 40)
+    with pytest.raises(JournalError, match="damaged"):
+        lease_in(tmp_path / "damaged.db")
+
+
+def test_what_persons_changed_is_kept_in_its_order(path, book):
+    changes = [Change(at, "churn", "every_s", "1.0", "2.0", "ada", "calmer") for at in (2, 1)]
+    for change in changes:
+        book.changed(change)
+    assert book.changes() == changes
