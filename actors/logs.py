@@ -10,6 +10,8 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -205,6 +207,9 @@ class Line(Struct, frozen=True):
     rest: dict[str, Any]
 
 
+_WHENCE = ("trace", "id", "cause", "request_id")
+
+
 class Wanted(Struct, frozen=True):
     """Which lines: of these nodes (all if none is named), of this trace, of this level and above."""
 
@@ -215,7 +220,7 @@ class Wanted(Struct, frozen=True):
     def takes(self, line: Line) -> bool:
         return (
             (not self.nodes or line.node in self.nodes)
-            and (not self.trace or self.trace in {line.rest.get("trace"), line.rest.get("id"), line.rest.get("cause")})
+            and (not self.trace or self.trace in {line.rest.get(name) for name in _WHENCE})
             and (line.level not in LEVELS or LEVELS.index(line.level) >= LEVELS.index(self.level))
         )
 
@@ -227,66 +232,30 @@ def nodes(home: Path) -> list[str]:
 
 def merged(home: Path, wanted: Wanted) -> Iterator[Line]:
     """What was written so far, by time."""
-    yield from heapq.merge(*(_lines(_files(home, node), wanted) for node in nodes(home)), key=lambda line: line.ts)
+    yield from heapq.merge(*(_lines(_files(home, node), wanted) for node in _asked(home, wanted)), key=_when)
+
+
+def newest(home: Path, wanted: Wanted, limit: int) -> list[Line]:
+    """The last lines, by time; read from the end, so that old files cost nothing."""
+    lines = [_lines_backwards(_files(home, node), wanted) for node in _asked(home, wanted)]
+    return list(islice(heapq.merge(*lines, key=_when, reverse=True), limit))[::-1]
 
 
 def followed(home: Path, wanted: Wanted, *, poll_s: float = 0.25) -> Iterator[Line]:
     """What is written from now on, for ever; by time as far as it comes together."""
-    tails = {node: _Tail(home / FOLDER / f"{node}.log", from_end=True) for node in nodes(home)}
-    try:
-        while True:
-            for node in nodes(home):
-                if node not in tails:
-                    tails[node] = _Tail(home / FOLDER / f"{node}.log", from_end=False)
-            found = [line for tail in tails.values() for text in tail.more() if (line := _line(text)) is not None]
-            yield from sorted((line for line in found if wanted.takes(line)), key=lambda line: line.ts)
-            time.sleep(poll_s)
-    finally:
-        for tail in tails.values():
-            tail.close()
+    reading = Reading(home, ends(home))
+    while True:
+        while found := reading.more():
+            yield from (line for line in found if wanted.takes(line))
+        time.sleep(poll_s)
 
 
-class _Tail:
-    """The end of a file that grows, and may be put aside for a new one."""
+def _asked(home: Path, wanted: Wanted) -> list[str]:
+    return [node for node in nodes(home) if not wanted.nodes or node in wanted.nodes]
 
-    def __init__(self, path: Path, *, from_end: bool) -> None:
-        self._path = path
-        self._file = self._opened()
-        self._rest = b""
-        if self._file is not None and from_end:
-            self._file.seek(0, os.SEEK_END)
 
-    def more(self) -> list[bytes]:
-        """Whole lines that came since."""
-        read = self._read()
-        # The old file is read to its end before the new one is begun.
-        if self._is_replaced():
-            read += self._read()
-            self.close()
-            self._file = self._opened()
-            read += self._read()
-        *lines, self._rest = (self._rest + read).split(b"\n")
-        return lines
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _read(self) -> bytes:
-        return b"" if self._file is None else self._file.read()
-
-    def _opened(self) -> IO[bytes] | None:
-        try:
-            return self._path.open("rb")
-        except FileNotFoundError:
-            return None
-
-    def _is_replaced(self) -> bool:
-        try:
-            there = self._path.stat()
-        except FileNotFoundError:
-            return False
-        return self._file is None or os.fstat(self._file.fileno()).st_ino != there.st_ino
+def _when(line: Line) -> str:
+    return line.ts
 
 
 def _files(home: Path, node: str) -> list[Path]:
@@ -299,10 +268,34 @@ def _files(home: Path, node: str) -> list[Path]:
 def _lines(files: Sequence[Path], wanted: Wanted) -> Iterator[Line]:
     for path in files:
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            for text in file:
-                line = _line(text)
-                if line is not None and wanted.takes(line):
-                    yield line
+            yield from _wanted(file, wanted)
+
+
+def _lines_backwards(files: Sequence[Path], wanted: Wanted) -> Iterator[Line]:
+    for path in reversed(files):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            yield from _wanted(_backwards(file), wanted)
+
+
+def _wanted(texts: Iterable[bytes], wanted: Wanted) -> Iterator[Line]:
+    trace = _quoted(wanted.trace) if wanted.trace else b""
+    for text in texts:
+        # Most lines are of something else, and need not be taken apart to see that.
+        if trace in text and (line := _line(text)) is not None and wanted.takes(line):
+            yield line
+
+
+def _backwards(file: IO[bytes], block: int = 65_536) -> Iterator[bytes]:
+    """The lines of a file, the last first."""
+    at = file.seek(0, os.SEEK_END)
+    rest = b""
+    while at:
+        size = min(block, at)
+        at -= size
+        file.seek(at)
+        rest, *lines = (file.read(size) + rest).split(b"\n")
+        yield from reversed(lines)
+    yield rest
 
 
 def _line(text: bytes) -> Line | None:
@@ -313,3 +306,206 @@ def _line(text: bytes) -> Line | None:
         return None
     ts, node, level, event = (str(told.pop(name, "")) for name in ("ts", "node", "level", "event"))
     return Line(ts, node, level, event, told)
+
+
+# --- reading on -----------------------------------------------------------------------------------
+
+
+class Place(Struct, frozen=True, array_like=True):
+    """How far a node's log was read: up to this byte of the file that begins with a certain line.
+
+    Files change their names when they are put aside, and the numbers that a disk gives them are given again.
+    """
+
+    file: str
+    at: int
+
+
+def ends(home: Path) -> dict[str, Place]:
+    """Where every log ends now."""
+    found = {}
+    for node in nodes(home):
+        with contextlib.ExitStack() as opened:
+            for file in reversed(_opened(home, node, opened)):
+                found[node] = Place(_mark(file), _whole(file))
+                break
+    return found
+
+
+class Reading:
+    """The logs of all nodes, read on from where somebody was: no line is missed, and none is read twice.
+
+    Args:
+        home: The directory of the venue mode.
+        places: How far each node's log was read already; a node that is not named is read from its beginning.
+    """
+
+    def __init__(self, home: Path, places: Mapping[str, Place]) -> None:
+        self.places = dict(places)
+        self.missed: set[str] = set()
+        """Nodes of which lines are gone that were not read."""
+        self._home = home
+        self._looked: dict[str, tuple[int, int]] = {}
+
+    def more(self, most: int = 500) -> list[Line]:
+        """Lines that came since, by time as far as they come together; `places` is then where they end."""
+        now = {node: _look(self._home, node) for node in nodes(self._home)}
+        changed = [node for node, look in now.items() if look != self._looked.get(node)]
+        coming = heapq.merge(*(self._after(node) for node in changed), key=lambda read: read[0].ts)
+        found = []
+        for line, node, place in islice(coming, most):
+            self.places[node] = place
+            found.append(line)
+        if len(found) < most:
+            self._looked |= {node: now[node] for node in changed}
+        return found
+
+    def _after(self, node: str) -> Iterator[tuple[Line, str, Place]]:
+        with contextlib.ExitStack() as opened:
+            files = [(_mark(file), file) for file in _opened(self._home, node, opened)]
+            place = self.places.get(node)
+            if place is not None:
+                known = [mark for mark, _ in files]
+                if place.file in known:
+                    files = files[known.index(place.file) :]
+                    files[0][1].seek(place.at)
+                else:
+                    self.missed.add(node)
+            for mark, file in files:
+                at = file.tell()
+                for text in file:
+                    if not text.endswith(b"\n"):
+                        break  # it is being written, or was cut off by a crash
+                    at += len(text)
+                    line = _line(text)
+                    if line is not None:
+                        yield line, node, Place(mark, at)
+
+
+def _look(home: Path, node: str) -> tuple[int, int]:
+    try:
+        seen = (home / FOLDER / f"{node}.log").stat()
+    except FileNotFoundError:  # it is being put aside
+        return 0, 0
+    return seen.st_ino, seen.st_size
+
+
+def _opened(home: Path, node: str, opened: contextlib.ExitStack) -> list[IO[bytes]]:
+    """A node's files that hold a line, the oldest first, each at its beginning.
+
+    They are opened from the newest on: while they are put aside each has a higher number, and none is passed over.
+    """
+    found: dict[str, IO[bytes]] = {}
+    for number in range(KEPT + 1):
+        path = home / FOLDER / (f"{node}.log.{number}" if number else f"{node}.log")
+        with contextlib.suppress(FileNotFoundError):
+            file = opened.enter_context(path.open("rb"))
+            mark = _mark(file)
+            if mark:
+                found.setdefault(mark, file)
+    return list(found.values())[::-1]
+
+
+def _mark(file: IO[bytes]) -> str:
+    """What tells a node's file from all others of it: its first line, which says when it was written. Empty where none is whole."""
+    file.seek(0)
+    first = file.readline()
+    file.seek(0)
+    return blake2b(first, digest_size=6).hexdigest() if first.endswith(b"\n") else ""
+
+
+def _whole(file: IO[bytes]) -> int:
+    """Where the last whole line of a file ends."""
+    return file.seek(0, os.SEEK_END) - len(next(_backwards(file)))
+
+
+# --- the story of one thing -----------------------------------------------------------------------
+
+
+class Story(Struct, frozen=True):
+    """All that was said of one thing, by time: the traces it belongs to, the orders it is about."""
+
+    sought: str
+    traces: tuple[str, ...]
+    orders: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+_BEGINNINGS = frozenset({"Signal", "SubmitOrder", "SubmitPair", "OrderSubmitted"})
+"""What has the trace of whatever wanted an order. Of a fact of its later life that may be another: a paper venue's fill has
+the trace of the quote that filled it."""
+
+_ATTEMPTS = 200
+_NAMED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+
+
+def story(home: Path, sought: str) -> Story:
+    """Tell what became of one thing, from the request or the signal through risk, broker and venue to the books.
+
+    Args:
+        home: The directory of the venue mode.
+        sought: A trace, a request's id, a message's id, an order's id (ours or the venue's), a trade's or a pair's.
+
+    Returns:
+        Its lines; none where nobody said anything of it.
+    """
+    about = _naming(home, {sought})
+    traces = (
+        {sought} if any(sought in {line.rest.get("trace"), line.rest.get("request_id")} for line in about) else set()
+    )
+    traces |= {line.rest["trace"] for line in about if line.rest.get("id") == sought and _is_trace(line)}
+    orders = {order for line in about if (order := _order(line))}
+    pairs = {order.rpartition("-")[0] for order in orders}
+    if not traces:  # from an order, or a pair, to what wanted it
+        own = {sought} | orders | pairs
+        traces = {
+            line.rest["trace"]
+            for line in _naming(home, own)
+            if line.event in _BEGINNINGS and _is_trace(line) and not own.isdisjoint(map(str, _said(line).values()))
+        }
+    pairs = {str(_said(line)["pair_id"]) for line in _naming(home, traces | pairs) if "pair_id" in _said(line)}
+    # And from what wanted it to all that came of it, whatever trace that has.
+    orders |= {order for line in _naming(home, traces | pairs) if (order := _order(line))}
+    orders |= {order for line in _naming(home, _legs(pairs)) if (order := _order(line))}
+    heard = {str(line.rest["id"]) for line in _naming(home, orders) if "id" in line.rest and _order(line) in orders}
+    lines = _naming(home, {sought} | traces | orders | pairs | heard)
+    return Story(sought, tuple(sorted(traces)), tuple(sorted(orders)), tuple(lines))
+
+
+def _naming(home: Path, names: set[str]) -> list[Line]:
+    """Every line in which one of these stands as a value of its own, by time."""
+    wanted = {_quoted(name)[1:-1] for name in names if name}
+    found: list[Line | None] = []
+    for node in nodes(home):
+        for path in _files(home, node):
+            with contextlib.suppress(FileNotFoundError):
+                whole = path.read_bytes()
+                if len(wanted) < 32 and not any(name in whole for name in wanted):
+                    continue
+                found += [_line(text) for text in whole.splitlines() if not wanted.isdisjoint(_NAMED.findall(text))]
+    return sorted((line for line in found if line is not None), key=_when)
+
+
+def _quoted(name: str) -> bytes:
+    return msgspec.json.encode(name)
+
+
+def _said(line: Line) -> Mapping[str, Any]:
+    said = line.rest.get("said")
+    return said if isinstance(said, Mapping) else {}
+
+
+def _order(line: Line) -> str:
+    """The order that a line is about; empty where it is about none."""
+    return str(_said(line).get("client_order_id") or "")
+
+
+def _legs(pairs: Iterable[str]) -> set[str]:
+    """What the orders of pairs may be called: the broker counts them."""
+    return {f"{pair}-{attempt}" for pair in pairs for attempt in range(1, _ATTEMPTS)}
+
+
+def _is_trace(line: Line) -> bool:
+    """Whether its trace is one thing's alone: what a component says of itself, when its time has come, has that of all such."""
+    trace = line.rest.get("trace")
+    return bool(trace) and not str(trace).endswith(":0")
