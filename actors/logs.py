@@ -164,6 +164,9 @@ class NodeLog:
         if incarnation is not None:
             self._log = self._log.bind(life=incarnation)
 
+    def debug(self, event: str, **told: Any) -> None:
+        self._log.debug(event, **told)
+
     def info(self, event: str, **told: Any) -> None:
         self._log.info(event, **told)
 
