@@ -129,7 +129,7 @@ def component(
             given = settings.reconciler
             return Reconciler(given.model_copy(update={"pairs": given.pairs or pairs(instruments)}), instruments)
         case "monitor":
-            return Monitor()
+            return Monitor(instruments)
         case "venue":
             return _paper(settings, instruments, of[name].watches)
         case _:

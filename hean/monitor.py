@@ -1,12 +1,14 @@
 """Everything that was said, folded into what can be seen from outside: status, money, orders, faults."""
 
 import enum
-from collections.abc import Iterable
-from decimal import Decimal
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from decimal import Context, Decimal, localcontext
 from typing import Any, Never
 
 from msgspec import Struct, field
 
+from hean.instruments import Instrument
 from hean.messages import (
     BooksAdjusted,
     CapitalAllocated,
@@ -21,6 +23,7 @@ from hean.messages import (
     FundingSettled,
     InterestCharged,
     KillSwitchTripped,
+    Liquidity,
     NodeFailed,
     NodeStarted,
     OrderAccepted,
@@ -31,28 +34,44 @@ from hean.messages import (
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrderSent,
     OrdersRestated,
     OrderSubmitted,
     PairFinished,
     PositionChanged,
     ProcessFinished,
     ProcessStarted,
+    ProfitParts,
+    ProfitsStated,
     ReconcileCompleted,
     ReconcileDue,
     Severity,
     Side,
     SignalRefused,
+    StrategySwitched,
     TradingState,
     TradingStateChanged,
 )
+from hean.trips import RoundTrip, Trip, TripBook, Trips
+from hean.units import SECOND
 
 ZERO = Decimal(0)
+EXACT = Context(prec=60)
 REMEMBERED = 20_000
 RECENT_KEPT = 500
 CURVE_KEPT = 4_000
 WAITING_KEPT = 5_000
+FILLS_KEPT = 1_000
+TRIPS_KEPT = 500
 KEPT = 200
 """Of runs, adjustments, differences and kinds of error, the newest are kept: ids are given for ever, memory is not."""
+
+
+PARTS = ("price", "basis", "funding", "fees", "slippage", "interest", "adjustments")
+"""What the profit of a point of the curve is made of."""
+
+TICK_TO_ORDER_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""The upper bounds of the histogram's buckets, seconds; one more has no bound."""
 
 
 class Status(enum.StrEnum):
@@ -111,11 +130,49 @@ class Held(Struct):
 
 
 class Point(Struct):
-    """The equity said at one time."""
+    """The equity said at one time, and what its profit is made of by then: `PARTS`, or nothing where that was not said.
+
+    What is left of the equity when the parts are taken away is what was brought in.
+    """
 
     ts: int
     equity: Decimal
     marks_known: bool
+    parts: dict[str, Decimal] = {}
+
+
+class FillView(Struct, frozen=True):
+    """An execution, at the venue's own time. `reference` is the price it was decided at, `exit` as in `OrderFilled`."""
+
+    trade_id: str
+    client_order_id: str
+    strategy: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    liquidity: Liquidity
+    exit: str
+    reference: Decimal | None
+    ts: int
+
+
+class Histogram(Struct):
+    """How often a duration fell between two of `TICK_TO_ORDER_BUCKETS`; the last count is of those beyond them all.
+
+    A duration is in the first bucket whose bound it does not exceed. `sum` is in seconds.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(TICK_TO_ORDER_BUCKETS) + 1))
+    count: int = 0
+    sum: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(TICK_TO_ORDER_BUCKETS, seconds)] += 1
+        self.count += 1
+        self.sum += seconds
 
 
 class Trading(Struct):
@@ -199,8 +256,20 @@ class ProcessRun(Struct):
     ts: int
 
 
+class Switched(Struct):
+    """Whether a strategy may open positions, and who said so last, and why."""
+
+    on: bool
+    person: str
+    reason: str
+    ts: int
+
+
 class StrategyView(Struct):
-    """One strategy's counts. `orders` is by status; `trades` counts fills; `fees` is by currency, positive when paid."""
+    """One strategy's counts. `orders` is by status; `trades` counts fills; `fees` is by currency, positive when paid.
+
+    `switched` is None where nobody ever switched it: then it is on.
+    """
 
     orders: dict[str, int] = field(default_factory=dict)
     trades: int = 0
@@ -210,13 +279,18 @@ class StrategyView(Struct):
     pairs: dict[str, int] = field(default_factory=dict)
     positions: dict[str, Held] = field(default_factory=dict)
     share: Decimal | None = None
+    switched: Switched | None = None
 
 
 class MonitorState(Struct):
     """What was never said is None or absent, and never nought.
 
-    `waiting_orders` are in flight or rest, nothing filled; `recent_orders` are the newest others. `curve` is the newest equity said, thinned by half whenever it grows too long; `told` and `told_before` are ids of
-    what was heard already, since a venue's word comes again from the broker.
+    `waiting_orders` are in flight or rest, nothing filled; `recent_orders` are the newest others. `curve` is the newest
+    equity said, thinned by half whenever it grows too long; `fills` and `trips` are the newest, oldest first, and
+    `trips_open` what is under way. `profits` is each strategy's profit in parts, the empty name being what no strategy owns.
+    `tick_to_order` is how long a row of the market took to become an order that went out. `runs` counts the ends of runs, by
+    process and outcome in one word. `told` and `told_before` are ids of what was heard already, since a venue's word comes
+    again from the broker.
     """
 
     ts_first: int | None = None
@@ -229,6 +303,12 @@ class MonitorState(Struct):
     cash: Decimal | None = None
     epoch: int | None = None
     curve: list[Point] = field(default_factory=list)
+    fills: list[FillView] = field(default_factory=list)
+    trips: list[RoundTrip] = field(default_factory=list)
+    trips_open: Trips = field(default_factory=Trips)
+    profits: dict[str, ProfitParts] = field(default_factory=dict)
+    ts_profits: int | None = None
+    tick_to_order: Histogram = field(default_factory=Histogram)
     trading: Trading | None = None
     tripped: Tripped | None = None
     reconciliation: Reconciliation = field(default_factory=Reconciliation)
@@ -238,14 +318,20 @@ class MonitorState(Struct):
     funding: dict[str, Decimal] = field(default_factory=dict)
     interest: dict[str, Decimal] = field(default_factory=dict)
     processes: dict[str, ProcessRun] = field(default_factory=dict)
+    runs: dict[str, dict[str, int]] = field(default_factory=dict)
     told: dict[str, None] = field(default_factory=dict)
     told_before: dict[str, None] = field(default_factory=dict)
 
 
 class Monitor:
-    """Hears every fact and says nothing. What it knows is its state: pages, metrics and commands read it."""
+    """Hears every fact and says nothing. What it knows is its state: pages, metrics and commands read it.
 
-    def __init__(self) -> None:
+    Args:
+        instruments: The rules of what is traded: without those of a fill it is in no round trip.
+    """
+
+    def __init__(self, instruments: Mapping[str, Instrument] | None = None) -> None:
+        self._instruments = instruments or {}
         self.state = MonitorState()
 
     def handle(self, message: Fact, now: int) -> Iterable[Never]:
@@ -263,9 +349,16 @@ class Monitor:
                 self._order(message, now)
             case OrdersRestated():
                 self._restated(message, now)
+            case OrderSent():
+                state.tick_to_order.add(max(0, message.ts_sent - message.ts_seen) / SECOND)
             case EquityChanged():
                 state.cash = message.cash
-                self._equity(Point(now, message.equity, message.marks_known))
+                self._equity(Point(now, message.equity, message.marks_known, _summed(state.profits)))
+            case ProfitsStated():
+                state.profits, state.ts_profits = message.strategies, now
+            case StrategySwitched():
+                switched = Switched(message.on, message.person, message.reason, now)
+                self._strategy(message.strategy).switched = switched
             case PositionChanged():
                 held = Held(message.quantity, message.dust, message.entry, now)
                 self._strategy(message.strategy).positions[message.instrument] = held
@@ -278,6 +371,7 @@ class Monitor:
             case FundingSettled():
                 if self._first_time(f"funding {message.settlement_id}"):
                     state.funding[message.instrument] = state.funding.get(message.instrument, ZERO) + message.amount
+                    self._trips().funding(message)
             case InterestCharged():
                 if self._first_time(f"interest {message.charge_id}"):
                     state.interest[message.currency] = state.interest.get(message.currency, ZERO) + message.amount
@@ -321,6 +415,8 @@ class Monitor:
                 _trim(state.processes, KEPT)
             case ProcessFinished():
                 run = state.processes.setdefault(message.run_id, ProcessRun("", None, now))
+                if run.outcome is None:
+                    _add(state.runs.setdefault(run.process, {}), message.outcome.partition(" ")[0].rstrip(":,;"))
                 run.outcome, run.ts = message.outcome, now
                 _trim(state.processes, KEPT)
             case _:
@@ -342,6 +438,11 @@ class Monitor:
         seen = self.state.strategies.get(strategy, StrategyView())
         refused = sum(one.count for one in seen.refusals.values())
         return {"refused": refused} | {str(status): seen.orders.get(status, 0) for status in Status}
+
+    def open_trips(self) -> tuple[RoundTrip, ...]:
+        """The round trips under way, worth what each instrument last traded at."""
+        book = self._trips()
+        return tuple(trip.told(book.state.last) for trip in book.under_way())
 
     def _strategy(self, name: str) -> StrategyView:
         found = self.state.strategies.get(name)
@@ -377,6 +478,7 @@ class Monitor:
             )
         )
         del known.adjustments[:-KEPT]
+        self._over(self._trips().adjusted(message, now))
 
     def _restated(self, message: OrdersRestated, now: int) -> None:
         """A life has begun: an order that the broker knows nothing of never left, or its end was not told."""
@@ -400,6 +502,7 @@ class Monitor:
             strategy.trades += 1
             strategy.turnover += message.quantity * message.price
             strategy.fees[message.fee_currency] = strategy.fees.get(message.fee_currency, ZERO) + message.fee
+            self._filled(message)
         if self._first_time(f"{status} {name}"):
             _add(strategy.orders, status)
         waiting, recent = self.state.waiting_orders, self.state.recent_orders
@@ -419,6 +522,39 @@ class Monitor:
         if RANK[order.status] >= RANK[Status.FILLED] and name in waiting:
             self._settle(name)
 
+    def _filled(self, fill: OrderFilled) -> None:
+        fills = self.state.fills
+        fills.append(
+            FillView(
+                trade_id=fill.trade_id,
+                client_order_id=fill.client_order_id,
+                strategy=fill.strategy,
+                instrument=fill.instrument,
+                side=fill.side,
+                quantity=fill.quantity,
+                price=fill.price,
+                fee=fill.fee,
+                fee_currency=fill.fee_currency,
+                liquidity=fill.liquidity,
+                exit=fill.exit,
+                reference=fill.reference,
+                ts=fill.ts_event,
+            )
+        )
+        del fills[:-FILLS_KEPT]
+        book = self._trips()
+        if book.knows(fill):
+            self._over(book.fill(fill))
+
+    def _trips(self) -> TripBook:
+        return TripBook(self._instruments, _why, self.state.trips_open)
+
+    def _over(self, trips: Iterable[Trip]) -> None:
+        """Keep the round trips that are over: what they still held was dust, and is accounted for."""
+        kept = self.state.trips
+        kept += [trip.told({}) for trip in trips]
+        del kept[:-TRIPS_KEPT]
+
     def _equity(self, point: Point) -> None:
         state = self.state
         state.equity = point
@@ -434,6 +570,24 @@ class Monitor:
             state.told_before, state.told = state.told, {}
         state.told[name] = None
         return True
+
+
+def _why(trip: Trip, fill: OrderFilled) -> str:
+    """What closed a trip, as far as its last fill tells: nobody tells the monitor of signals.
+
+    A close that risk decided by itself has no price it was decided at; those of a pair always have one.
+    """
+    if fill.reference is None:
+        return "risk"
+    return "signal" if len(trip.legs) == 1 else ""
+
+
+def _summed(profits: Mapping[str, ProfitParts]) -> dict[str, Decimal]:
+    """What the account's profit is made of; nothing where no strategy's was said."""
+    if not profits:
+        return {}
+    with localcontext(EXACT):
+        return {part: sum((getattr(one, part) for one in profits.values()), ZERO) for part in PARTS}
 
 
 def _trim(kept: dict[str, Any], most: int) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from hean.backtest import words
 from hean.backtest.candles import Candles, candles, packed, thinned, varints, zigzag
-from hean.backtest.result import RoundTrip, RunResult
+from hean.backtest.result import RunResult
 from hean.instruments import Category
 from hean.messages import Bar, MarkPrice, OrderFilled, Quote, Trade
+from hean.trips import RoundTrip
 
 MOST_CANDLES = 100_000
 """Candles carried by one page, over all its instruments: what a browser zooms without a pause."""

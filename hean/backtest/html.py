@@ -15,9 +15,10 @@ from typing import Any
 
 from hean.backtest import charts, words
 from hean.backtest.report import PARTS, plain
-from hean.backtest.result import Funnel, Pnl, RoundTrip, RunResult, StrategyResult
+from hean.backtest.result import Funnel, Pnl, RunResult, StrategyResult
 from hean.backtest.summary import Figures, figures, refusals
 from hean.messages import SignalRefused
+from hean.trips import RoundTrip
 from hean.units import SECOND, minute
 
 MOST_LISTED = 500

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from hean.backtest.kernels import DAY, Interval
-from hean.backtest.result import Pnl, RoundTrip, RunResult, StrategyResult
+from hean.backtest.result import Pnl, RunResult, StrategyResult
 from hean.backtest.summary import Figures, daily, figures, refusals
 from hean.messages import Envelope
+from hean.trips import RoundTrip
 
 PARTS = ("price", "basis", "funding", "fees", "slippage", "interest")
 

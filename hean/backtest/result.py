@@ -6,27 +6,7 @@ from msgspec import Struct, field
 
 from hean.messages import Envelope
 from hean.tape import Floats, Ints, Tape
-
-
-class RoundTrip(Struct, frozen=True):
-    """One position of one strategy from flat to flat. `pnl` is net of fees and funding, in quote currency.
-
-    A pair is one round trip of two instruments: `instruments` has both, and the prices are those of
-    the first. `ts_close` and `exit_price` are None while it is open.
-    """
-
-    strategy: str
-    instruments: tuple[str, ...]
-    side: str
-    quantity: Decimal
-    ts_open: int
-    ts_close: int | None
-    entry_price: Decimal
-    exit_price: Decimal | None
-    pnl: Decimal
-    fees: Decimal
-    funding: Decimal
-    closed_by: str
+from hean.trips import RoundTrip
 
 
 class Pnl(Struct, frozen=True):

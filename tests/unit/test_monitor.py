@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 import hean.messages
+from hean import codec
 from hean.component import says, takes
 from hean.messages import (
     BooksAdjusted,
@@ -30,33 +31,41 @@ from hean.messages import (
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrderSent,
     OrdersRestated,
     OrderSubmitted,
     PairFinished,
     PositionChanged,
     ProcessFinished,
     ProcessStarted,
+    ProfitParts,
+    ProfitsStated,
     ReconcileCompleted,
     ReconcileDue,
     RestatedOrder,
     Severity,
     Side,
     SignalRefused,
+    StrategySwitched,
     TradingState,
     TradingStateChanged,
     Wake,
 )
 from hean.monitor import (
     CURVE_KEPT,
+    FILLS_KEPT,
     KEPT,
     RECENT_KEPT,
     REMEMBERED,
     STATUS,
+    TICK_TO_ORDER_BUCKETS,
+    TRIPS_KEPT,
     WAITING_KEPT,
     Monitor,
     MonitorState,
     Status,
 )
+from tests.unit.backtest.make import INSTRUMENTS, SPOT, fill, settled
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
 SECOND = 1_000_000_000
@@ -309,3 +318,156 @@ def test_every_kind_of_fact_is_heard_and_the_state_can_be_read():
     assert monitor.state.facts["Wake"] == 1
     assert issubclass(hean.messages.Wake, Fact)
     assert msgspec.json.decode(msgspec.json.encode(monitor.state), type=MonitorState) == monitor.state
+
+
+# --- fills, round trips, profits ----------------------------------------------------------------
+
+
+def traded(*facts, now=SECOND):
+    monitor = Monitor(INSTRUMENTS)
+    for fact in facts:
+        monitor.handle(fact, now)
+    return monitor
+
+
+def test_a_fill_is_kept_once_as_the_venue_said_it():
+    state = heard(filled(), filled()).state
+
+    (seen,) = state.fills
+    assert (seen.trade_id, seen.client_order_id, seen.side, seen.quantity, seen.price, seen.fee) == (
+        "t",
+        "o",
+        Side.BUY,
+        Decimal("0.5"),
+        Decimal(100),
+        Decimal("0.03"),
+    )
+    assert (seen.liquidity, seen.reference, seen.ts) == (Liquidity.MAKER, None, 0)
+
+
+def test_a_round_trip_is_kept_when_it_is_over():
+    bought, sold = fill(PERP, "2", "100", fee="0.1", ts=5), fill(PERP, "-2", "110", fee="0.2", ts=9)
+    monitor = traded(bought, bought)
+    assert monitor.state.trips == []
+    assert [(trip.quantity, trip.pnl) for trip in monitor.open_trips()] == [(2, Decimal("-0.1"))]
+
+    for fact in (settled(PERP, quantity="2", rate="-0.001", mark="100", amount="0.2"), sold, sold):
+        monitor.handle(fact, SECOND)
+
+    (trip,) = monitor.state.trips
+    assert (trip.side, trip.entry_price, trip.exit_price, trip.ts_open, trip.ts_close) == ("long", 100, 110, 5, 9)
+    assert (trip.pnl, trip.fees, trip.funding) == (Decimal("19.9"), Decimal("0.3"), Decimal("0.2"))
+    assert monitor.open_trips() == ()
+
+
+def test_two_legs_are_one_round_trip_and_dust_does_not_keep_it_open():
+    state = traded(
+        fill(SPOT, "1", "50000", fee="0.0010004", coin="BTC"),
+        fill(PERP, "-0.999", "50010"),
+        fill(PERP, "0.999", "50005"),
+        fill(SPOT, "-0.998999", "50001"),
+    ).state
+
+    assert [trip.instruments for trip in state.trips] == [(SPOT, PERP)]
+    assert state.trips_open.open == {"a": []}
+
+
+@pytest.mark.parametrize(
+    ("last", "closed_by"),
+    [
+        (fill(PERP, "-1", "100", ending="stop"), "stop"),
+        (fill(PERP, "-1", "100", reference="101"), "signal"),
+        (fill(PERP, "-1", "100", reference=None), "risk"),
+        (BooksAdjusted("x", "a", PERP, "", Decimal(-1), Decimal(100), "gone"), "adjustment"),
+    ],
+    ids=["an exit", "a decision", "risk's own word", "an entry in the books"],
+)
+def test_what_closed_a_trip_is_said_as_far_as_facts_tell(last, closed_by):
+    assert [trip.closed_by for trip in traded(fill(PERP, "1", "100"), last).state.trips] == [closed_by]
+
+
+def test_what_cannot_be_booked_is_in_no_trip_and_harms_nobody():
+    strange = fill("DOGEUSDT-LINEAR.BYBIT", "1", "100")
+    in_other_coin = fill(PERP, "1", "100", fee="1", coin="MNT")
+    reserve = BooksAdjusted("x", "", PERP, "", Decimal(-1), Decimal(100), "gone")
+    monitor = traded(strange, in_other_coin, reserve)
+
+    assert (len(monitor.state.fills), monitor.open_trips()) == (2, ())
+
+
+def test_the_newest_fills_are_kept():
+    fills = heard(*(filled(trade=f"t{number}") for number in range(FILLS_KEPT + 10))).state.fills
+
+    assert (len(fills), fills[0].trade_id, fills[-1].trade_id) == (FILLS_KEPT, "t10", f"t{FILLS_KEPT + 9}")
+
+
+def test_round_trips_are_bounded():
+    monitor = Monitor(INSTRUMENTS)
+    for number in range(TRIPS_KEPT + 3):
+        monitor.handle(fill(PERP, "1", "100", trade=f"b{number}", ts=number), number)
+        monitor.handle(fill(PERP, "-1", "101", trade=f"s{number}", ts=number), number)
+
+    assert [len(monitor.state.trips), monitor.state.trips[0].ts_open] == [TRIPS_KEPT, 3]
+
+
+def parts(price, funding="0", brought_in="100"):
+    amounts = {"price": price, "funding": funding, "brought_in": brought_in}
+    return ProfitParts(
+        **{name: Decimal(amounts.get(name, "0")) for name in ProfitParts.__struct_fields__},
+    )
+
+
+def test_each_point_of_the_curve_says_what_its_profit_is_made_of():
+    equity = EquityChanged(Decimal(203), Decimal(200), marks_known=True)
+    state = heard(equity, ProfitsStated({"a": parts("2", "0.5"), "": parts("0.5")}), equity).state
+
+    before, after = state.curve
+    assert before.parts == {}
+    assert {part: amount for part, amount in after.parts.items() if amount} == {
+        "price": Decimal("2.5"),
+        "funding": Decimal("0.5"),
+    }
+    assert after.equity - sum(after.parts.values()) == 200
+    assert (set(state.profits), state.ts_profits) == ({"a", ""}, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("took", "bucket"), [(0, 0), (1_000_000, 0), (1_000_001, 1), (4 * SECOND, 11), (6 * SECOND, 12), (-5, 0)]
+)
+def test_how_long_a_row_took_to_become_an_order(took, bucket):
+    found = heard(OrderSent("o", "a", PERP, 10 * SECOND, 10 * SECOND + took)).state.tick_to_order
+
+    assert [index for index, count in enumerate(found.counts) if count] == [bucket]
+    assert (found.count, found.sum) == (1, max(0, took) / SECOND)
+    assert len(found.counts) == len(TICK_TO_ORDER_BUCKETS) + 1
+
+
+def test_who_switched_a_strategy_off_is_known():
+    monitor = heard(SUBMITTED)
+    assert monitor.state.strategies["a"].switched is None
+
+    monitor.handle(StrategySwitched("a", False, "ada", "it loses"), 9 * SECOND)
+    switched = monitor.state.strategies["a"].switched
+    assert (switched.on, switched.person, switched.reason, switched.ts) == (False, "ada", "it loses", 9 * SECOND)
+
+
+def test_the_ends_of_runs_are_counted_for_ever():
+    monitor = Monitor()
+    for number in range(2 * KEPT):
+        monitor.handle(ProcessStarted("sweep", f"r{number}"), number)
+        monitor.handle(ProcessFinished(f"r{number}", "failed: no data" if number % 2 else "completed"), number)
+        monitor.handle(ProcessFinished(f"r{number}", "completed"), number)
+
+    assert monitor.state.runs == {"sweep": {"completed": KEPT, "failed": KEPT}}
+
+
+def test_a_state_of_an_earlier_hean_can_be_read():
+    """What was written before fills, trips and profits were kept lacks their fields."""
+    told = heard(filled(), EquityChanged(Decimal(1), Decimal(1), marks_known=True)).state
+    written = msgspec.to_builtins(told)
+    for name in ("fills", "trips", "trips_open", "profits", "ts_profits", "tick_to_order", "runs"):
+        del written[name]
+    del written["curve"][0]["parts"], written["strategies"]["a"]["switched"]
+
+    state = codec.decoded(MonitorState, codec.encoded(written))
+    assert (state.curve[0].parts, state.fills, state.profits, state.tick_to_order.count) == ({}, [], {}, 0)

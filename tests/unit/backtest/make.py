@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 
 from hean.backtest.kernels import drawdown_curve
-from hean.backtest.result import Benchmark, Funnel, Pnl, RoundTrip, RunResult, StrategyResult
+from hean.backtest.result import Benchmark, Funnel, Pnl, RunResult, StrategyResult
 from hean.backtest.trips import round_trips
 from hean.instruments import Instrument
 from hean.messages import (
@@ -23,6 +23,7 @@ from hean.messages import (
     TimeInForce,
 )
 from hean.tape import Stream, Tape
+from hean.trips import RoundTrip
 
 D = Decimal
 ZERO = D(0)
