@@ -1,10 +1,11 @@
 # ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults
-"""The engine's commands: `hean up`, `down`, `status`, `positions`, `orders`, `why`, `start`, `stop`, `flatten`, `kill`, `reset`, `logs`, `replay`."""
+"""The engine's commands: `hean up`, `down`, `demo`, `status`, `positions`, `orders`, `why`, `start`, `stop`, `flatten`, `kill`, `reset`, `logs`, `replay`."""
 
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,9 @@ from actors.console import people, saying_errors
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from actors.foreground import Wanted
     from actors.last_resort import Flattened
+    from actors.up import Surroundings
     from actors.words import EngineView
     from hean.engine_settings import EngineSettings
 
@@ -24,7 +27,20 @@ Home = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is written down with your name.")]
+ApiPort = Annotated[
+    int | None,
+    typer.Option(
+        "--api-port", min=1, max=65535, help="Where the API listens, on loopback [default: 8000].", show_default=False
+    ),
+]
+PagePort = Annotated[
+    int | None,
+    typer.Option(
+        "--page-port", min=1, max=65535, help="Where the page listens, on loopback [default: 3000].", show_default=False
+    ),
+]
 _HOME = Path(".hean")
+_DEMO_HOME = Path(".hean-demo")
 _INTERRUPTED = 130
 _KILL_ANSWER_S = 6.0
 _FLAT_S = 60.0
@@ -54,10 +70,28 @@ def up(
     wait_s: Annotated[
         float, typer.Option("--wait", min=0, help="How many seconds to wait until it trades, or says why not.")
     ] = 120.0,
+    api: Annotated[bool, typer.Option("--api/--no-api", help="Whether there is an API.")] = True,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Whether there is a page.")] = True,
+    api_port: ApiPort = None,
+    page_port: PagePort = None,
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="A further name that API and page may be called by, behind a proxy. Repeat it."),
+    ] = None,
+    foreground: Annotated[
+        bool,
+        typer.Option("--foreground", help="Stay, begin anew what dies, and end everything at Ctrl-C or SIGTERM."),
+    ] = False,
+    object_store_mb: Annotated[
+        int | None,
+        typer.Option(
+            "--object-store-mb", min=80, help="Memory for Ray's objects [default: Ray's own].", show_default=False
+        ),
+    ] = None,
     home: Home = _HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Begin to trade: Ray, the engine and all of its actors. What runs already is left as it is.
+    """Begin to trade: Ray, the engine and all of its actors, the API and the page. What runs already is left as it is.
 
     Without options that is the sandbox: a Bybit on this machine, with play money.
 
@@ -70,19 +104,34 @@ def up(
       hean up --venue testnet --keys keys.toml
     """
     with saying_errors(as_json=as_json):
+        from actors import front
         from actors import up as everything
 
-        settings = everything.settings_for(_mode(venue), settings_file, assignments or [], _symbols(symbols))
+        said = (_mode(venue), settings_file, assignments or [], _symbols(symbols))
+        settings, set_by = everything.settings_for(*said), everything.origins_for(*said)
         if settings.venue.is_real and not settings.dry_run:
             settings = _confirmed(settings)
         home = home.absolute()
+        doors = front.Doors(api, page, api_port, page_port, tuple(hosts or ()))
+        if foreground:
+            from actors.foreground import Wanted
+
+            _in_the_foreground(
+                Wanted(home, settings, doors, keys, set_by, object_store_mb=object_store_mb, wait_s=wait_s),
+                as_json=as_json,
+            )
+            return
         try:
             with _spinner(quiet=as_json) as tell:
-                everything.begin(home, settings, keys, tell)
-                view = everything.wait_until_running(home, wait_s, lambda seen: tell(_progress(seen)))
+                front.check(home, doors)
+                everything.begin(home, settings, keys, tell, set_by=set_by, object_store_mb=object_store_mb)
+                troubles = front.begin(home, doors, tell)
+                view = everything.wait_until_running(home, wait_s, lambda seen: tell(everything.progress(seen)))
         except KeyboardInterrupt:
             people().print(_left_running(home), markup=False)
             raise typer.Exit(_INTERRUPTED) from None
+        for trouble in troubles:
+            people().print(trouble, style="yellow", markup=False)
         around = everything.surroundings(home)
         if as_json:
             _print_json({"engine": view, "surroundings": around})
@@ -93,20 +142,54 @@ def up(
 
 
 def down(home: Home = _HOME, as_json: AsJson = False) -> None:
-    """End everything in order: engine, watchdog, exchange, Ray. What is held stays held, its protective stops with it.
+    """End everything in order: engine, API, page, watchdog, exchange, Ray. What is held stays held, its stops with it.
 
     Entry orders are called back. To hold nothing, say `hean flatten` first.
     """
     with saying_errors(as_json=as_json):
+        from actors import foreground
         from actors import up as everything
 
         home = home.absolute()
         with _spinner(quiet=as_json) as tell:
+            if foreground.ask_to_end(home, tell):
+                tell("it has ended everything")
             everything.end(home, tell)
         if as_json:
             _print_json({"ended": True})
         else:
             people().print("Everything is ended.")
+
+
+def demo(
+    api_port: ApiPort = None,
+    page_port: PagePort = None,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option(
+            "--prometheus",
+            help="Configuration of a Prometheus that runs beside it, on port 9091.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    home: Annotated[
+        Path, typer.Option("--home", help="Directory of the demonstration, begun anew each time.", file_okay=False)
+    ] = _DEMO_HOME,
+) -> None:
+    """Show everything: an exchange on this machine, the engine trading there with play money, its API and page. Ctrl-C ends it.
+
+    It has a home of its own, and touches no other.
+    """
+    with saying_errors(as_json=False):
+        from actors import up as everything
+        from actors.foreground import Wanted
+        from actors.front import Doors
+        from hean.engine_settings import VenueMode
+
+        settings = everything.settings_for(VenueMode.SANDBOX, None, (), None)
+        doors = Doors(api_port=api_port, page_port=page_port)
+        _in_the_foreground(Wanted(home.absolute(), settings, doors, prometheus=prometheus, fresh=True), as_json=False)
 
 
 def status(
@@ -239,16 +322,33 @@ def logs(
         list[str] | None, typer.Option("--node", help="Of one actor only, such as risk. Repeat it for several.")
     ] = None,
     trace: Annotated[
-        str, typer.Option("--trace", help="Only what one thing set going: a trace, or a message's id.")
+        str,
+        typer.Option(
+            "--trace",
+            help="The story of one thing: an HTTP request, a trace, a message, an order (our id or the venue's) or a trade.",
+        ),
     ] = "",
     level: Annotated[str, typer.Option("--level", help="debug, info, warning, error or critical, and above.")] = "info",
     last: Annotated[
-        int, typer.Option("--last", min=0, help="How many of the last lines; 0 shows all there are.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--last",
+            min=0,
+            help="How many of the last lines; 0 shows all there are. A story is told whole.",
+            show_default="100",
+        ),
+    ] = None,
     home: Home = _HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Show what all actors wrote, by time."""
+    """Show what all actors wrote, by time.
+
+    Examples:
+
+      hean logs --node risk --level warning
+
+      hean logs --trace abc1-impulse-BTC-000123
+    """
     with saying_errors(as_json=as_json):
         from actors import logs as written
         from actors import up as everything
@@ -262,7 +362,15 @@ def logs(
             raise ConfigError(f"--node {unknown[0]}: it has no log; there are {', '.join(written.nodes(folder))}")
         wanted = written.Wanted(tuple(node or ()), trace, level)
         coming = written.followed(folder, wanted) if follow else None
-        _print_lines(_last(written.merged(folder, wanted), last), as_json=as_json)
+        if trace:
+            told = written.story(folder, trace).lines
+            if not told and coming is None:
+                raise ConfigError(f"--trace {trace}: no log that is kept names it")
+            wanted = written.Wanted(wanted.nodes, level=level)
+            lines = [line for line in told if wanted.takes(line)][-(last or 0) :]
+        else:
+            lines = written.newest(folder, wanted, 100 if last is None else last or sys.maxsize)
+        _print_lines(lines, as_json=as_json)
         if coming is not None:
             try:
                 _print_lines(coming, as_json=as_json)
@@ -307,6 +415,7 @@ def replay(
 COMMANDS: tuple[Callable[..., None], ...] = (
     up,
     down,
+    demo,
     status,
     positions,
     orders,
@@ -358,9 +467,56 @@ def _confirmed(settings: "EngineSettings") -> "EngineSettings":
     return settings.model_copy(update={"confirm_phrase": typer.prompt(f'Type "{PHRASE}" to go on', err=True)})
 
 
-def _progress(view: "EngineView") -> str:
-    blocked = f": {view.blocked[0]}" if view.blocked else ""
-    return f"{str(view.phase).lower()}{blocked}"
+def _in_the_foreground(wanted: "Wanted", *, as_json: bool) -> None:
+    """Begin everything, say where it is, and stay until a signal comes."""
+    from actors import foreground
+    from actors import up as everything
+
+    started = time.monotonic()
+    before = ""
+
+    def say(step: str) -> None:
+        nonlocal before
+        if step != before:
+            before = step
+            with suppress(OSError):  # a terminal that was closed is no reason not to end in order
+                people().print(f"{time.monotonic() - started:6.1f} s  {step}", markup=False)
+
+    def began(view: "EngineView | None") -> None:
+        around = everything.surroundings(wanted.home)
+        if as_json:
+            _print_json({"engine": view, "surroundings": around})
+            return
+        trades = view is not None and view.phase == "RUNNING"
+        say("it trades" if trades else "it does not trade yet; the engine goes on trying")
+        _out().print(_addresses(wanted.home, around), markup=False)
+
+    foreground.run(wanted, say, began)
+    say("everything is ended")
+
+
+def _addresses(home: Path, around: "Surroundings") -> str:
+    """Where to look, and what opens it."""
+    from actors.foreground import prometheus_url
+    from actors.front import API_TOKEN
+
+    lines = [""]
+    if around.page:
+        lines.append(f"The page           {around.page_url}")
+    if around.api:
+        lines.append(
+            f"The API            {around.api_url}/docs   what changes something needs the token in {home / API_TOKEN}"
+        )
+    if around.dashboard is not None:
+        lines.append(f"Ray's dashboard    {around.dashboard}   it asks for the token in {home / 'ray.token'}")
+    if (prometheus := prometheus_url(home)) is not None:
+        lines.append(f"Prometheus         {prometheus}")
+    lines += [
+        f"In a terminal      hean status --watch --home {home}   hean why --home {home}",
+        "The end            Ctrl-C",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _left_running(home: Path) -> str:
@@ -373,7 +529,12 @@ def _left_running(home: Path) -> str:
         return "Nothing was begun."
     running = [
         name
-        for name, runs in (("Ray", around.ray), ("the exchange", around.exchange), ("the watchdog", around.watchdog))
+        for name, runs in (
+            ("Ray", around.ray),
+            ("the exchange", around.exchange),
+            ("the watchdog", around.watchdog),
+            ("the page", around.page),
+        )
         if runs
     ]
     if not running:
@@ -382,7 +543,7 @@ def _left_running(home: Path) -> str:
     return f"Left running: {', '.join(running)}.{engine} `hean up` goes on from here, `hean down` ends it."
 
 
-def _show_begun(home: Path, view: "EngineView | None", around: Any) -> None:
+def _show_begun(home: Path, view: "EngineView | None", around: "Surroundings") -> None:
     from actors import tables
 
     out = _out()
@@ -393,6 +554,7 @@ def _show_begun(home: Path, view: "EngineView | None", around: Any) -> None:
     if view is None or view.phase != "RUNNING":
         lines.append("It does not trade yet; the engine goes on trying. `hean status` says how far it is.")
     lines += [
+        *([f"Look at it {around.page_url}"] if around.page else []),
         f"See it     hean status --watch{at}    hean why{at}    hean logs -f{at}",
         f"End it     hean down{at}",
         f"Get out    hean flatten --reason …{at}    hean kill --reason …{at}",
@@ -563,12 +725,6 @@ def _print_json(said: object) -> None:
     import msgspec
 
     typer.echo(msgspec.json.encode(said).decode())
-
-
-def _last(lines: Iterable[Any], most: int) -> Iterable[Any]:
-    from collections import deque
-
-    return deque(lines, maxlen=most) if most else lines
 
 
 def _print_lines(lines: Iterable[Any], *, as_json: bool) -> None:

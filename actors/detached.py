@@ -8,11 +8,14 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 from msgspec import Struct
+
+Tell = Callable[[str], None]
+"""Who is told each step, in words."""
 
 MARK = "HEAN_MARK"
 # Of the engine and of its gateways: what else is started here has no business with them.

@@ -94,6 +94,10 @@ def outside(around: "Surroundings") -> list[tuple[str, str]]:
     rows = [("Ray", f"at {around.address}" if around.ray else "NOT RUNNING")]
     if around.dashboard is not None:
         rows.append(("dashboard", around.dashboard))
+    if around.api is not None:
+        rows.append(("API", f"{around.api_url}/docs" if around.api else "DOES NOT ANSWER: `hean up` starts it"))
+    if around.page is not None:
+        rows.append(("page", f"{around.page_url}" if around.page else "DOES NOT ANSWER: `hean up` starts it"))
     if around.exchange is not None:
         rows.append(("exchange", f"{around.exchange_url}" if around.exchange else "NOT RUNNING"))
     if around.watchdog is not None:

@@ -1,37 +1,37 @@
-"""Beginning and ending everything on one machine: Ray, the sandbox's exchange, the engine, the watchdog.
+"""Beginning and ending everything on one machine: Ray, the sandbox's exchange, the engine, the watchdog, API and page.
 
 Each part is found again if it still runs, so that whatever is broken off half-way may simply be done once more. What is
 not asked of the engine itself is known from small files in the home directory.
 """
 
 import importlib.resources
+import json
 import os
-import secrets
 import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from actors import cluster, detached
+from actors import cluster, detached, files, front
 from actors.cluster import ClusterError
-from actors.detached import Detached
+from actors.detached import Detached, Tell
 from actors.words import EngineView, Phase
-from hean.engine_settings import EngineSettings, VenueMode, engine_settings
+from hean.engine_settings import EngineSettings, Origin, VenueMode, engine_settings, origins
 from hean.errors import ConfigError, HeanError
-from hean.permit import live_gate
+from hean.permit import shut
 from hean.settings import assign, read_toml, strategies_in
 
 BEGUN = "begun.json"
 EXCHANGE = "exchange.json"
 WATCHDOG = "watchdog.json"
 SETTINGS = "settings.json"
+ORIGINS = "origins.json"
 KEYS = "keys.toml"
 
 SANDBOX_SEED = 268
@@ -40,9 +40,6 @@ _ANSWER_S = 5.0
 _EXCHANGE_S = 60.0
 _END_S = 10.0
 _SHUTDOWN_S = 45.0
-
-Tell = Callable[[str], None]
-Kept = TypeVar("Kept", bound=Struct)
 
 
 class Begun(Struct, frozen=True):
@@ -67,7 +64,7 @@ class SilentError(HeanError):
 
 
 def begun(home: Path) -> Begun | None:
-    return _read(home / BEGUN, Begun)
+    return files.read(home / BEGUN, Begun)
 
 
 def mode_folder(home: Path) -> Path:
@@ -96,6 +93,28 @@ def settings_for(
     Raises:
         ConfigError: A setting is unknown or does not fit; or the file is of another mode than was asked for.
     """
+    return engine_settings(_tree(mode, file, assignments, symbols), os.environ)
+
+
+def origins_for(
+    mode: VenueMode | None, file: Path | None, assignments: Sequence[str], symbols: Sequence[str] | None
+) -> dict[str, str]:
+    """Who set each setting of such a run, by its dotted name: default, file, command line or environment."""
+    said = {one.partition("=")[0].strip() for one in assignments}
+    said = {"strategies" if name.startswith("strategy.") else name for name in said}
+    said |= {"symbols"} if symbols is not None else set()
+    found = origins(_tree(mode, file, assignments, symbols), os.environ)
+    return {
+        name: "command line"
+        if origin is Origin.FILE and any(f"{name}.".startswith(f"{one}.") for one in said)
+        else str(origin)
+        for name, origin in found.items()
+    }
+
+
+def _tree(
+    mode: VenueMode | None, file: Path | None, assignments: Sequence[str], symbols: Sequence[str] | None
+) -> dict[str, Any]:
     tree = read_toml(file if file is not None else profile(mode or VenueMode.SANDBOX))
     if file is not None and mode is not None and tree.get("venue", str(mode)) != str(mode):
         raise ConfigError(f"{file} is for {tree['venue']}, and --venue says {mode}: leave one of them out")
@@ -113,7 +132,7 @@ def settings_for(
             # Actors have a working directory of their own.
             near = Path(path) if Path(path).exists() else beside / path
             strategy["use"] = f"{near.absolute()}:{name}"
-    return engine_settings(tree, os.environ)
+    return tree
 
 
 # --- asking the engine ------------------------------------------------------------------------------
@@ -166,14 +185,24 @@ def running_mode(home: Path) -> VenueMode | None:
 # --- beginning --------------------------------------------------------------------------------------
 
 
-def begin(home: Path, settings: EngineSettings, keys: Path | None, tell: Tell) -> None:
-    """Begin everything that does not run yet. When it returns the engine is on its way.
+def begin(
+    home: Path,
+    settings: EngineSettings,
+    keys: Path | None,
+    tell: Tell,
+    *,
+    set_by: Mapping[str, str] | None = None,
+    object_store_mb: int | None = None,
+) -> None:
+    """Begin everything that does not run yet, but for the API and the page. When it returns the engine is on its way.
 
     Args:
         home: The home directory.
         settings: Of the run.
         keys: A file with the account's key, to be taken over; None where it lies in the home already.
         tell: Is told each step.
+        set_by: Who set each setting, to be kept beside the settings.
+        object_store_mb: How much memory Ray's objects may take; as much as Ray likes where not given.
 
     Raises:
         HeanError: Something cannot be begun; or another run is at work.
@@ -185,8 +214,8 @@ def begin(home: Path, settings: EngineSettings, keys: Path | None, tell: Tell) -
     if at_work is not None and at_work is not mode:
         raise ConfigError(f"{at_work} is running in {home}: `hean down` ends it; or take another --home")
     if mode.is_real and not settings.dry_run:
-        reasons = live_gate(settings)
-        if isinstance(reasons, tuple):
+        reasons = shut(settings)  # the rest is asked for once the engine runs: see `hean arm`
+        if reasons:
             raise ConfigError("live trading is not allowed:\n  " + "\n  ".join(reasons))
     folder.mkdir(parents=True, exist_ok=True)
     _take_keys(folder, mode, keys)
@@ -195,13 +224,16 @@ def begin(home: Path, settings: EngineSettings, keys: Path | None, tell: Tell) -
     if at_work is not None:
         _must_be_the_same(folder, settings)
         tell("the engine is at work already")
-    _begin_ray(home, tell)
+    if not cluster.is_running(home):
+        tell("starting Ray")
+    cluster.start(home, object_store_mb=object_store_mb)
     cluster.connect(home)
-    _write(home / BEGUN, Begun(mode, time.time_ns()))
+    files.write(home / BEGUN, Begun(mode, time.time_ns()))
     from actors.engine import create
 
     if at_work is None:
         tell("beginning the engine")
+        files.write_text(folder / ORIGINS, json.dumps(dict(set_by or {}), indent=2) + "\n")
         create(folder, settings)
     watch(folder, settings, tell)
 
@@ -212,14 +244,14 @@ def exchange(folder: Path, symbols: Sequence[str], tell: Tell) -> Sandbox:
     Raises:
         HeanError: It does not start.
     """
-    known = _read(folder / EXCHANGE, Sandbox)
+    known = files.read(folder / EXCHANGE, Sandbox)
     if known is not None and detached.is_alive(known.process) and _answers(known.url):
         return known
     if known is not None:
         detached.end(known.process.mark, _END_S)
     tell("starting an exchange on this machine")
     port = int(known.url.rpartition(":")[2]) if known is not None else 0
-    if not port or not _is_free(port):
+    if not port or not front.is_free(port):
         port = _free_port()
     state, log = folder / "exchange.db", folder / "logs" / "exchange.out"
     command = detached.python("-c", _HEAN, "exchange", "--port", str(port), "--state", str(state))
@@ -228,7 +260,7 @@ def exchange(folder: Path, symbols: Sequence[str], tell: Tell) -> Sandbox:
     began = log.stat().st_size if log.exists() else 0
     process = detached.launch(command, environment=detached.scrubbed(os.environ), log=log)
     started = Sandbox(process, f"http://127.0.0.1:{port}")
-    _write(folder / EXCHANGE, started)
+    files.write(folder / EXCHANGE, started)
     deadline = time.monotonic() + _EXCHANGE_S
     while not _answers(started.url):
         if not detached.is_alive(process):
@@ -244,7 +276,7 @@ def watch(folder: Path, settings: EngineSettings, tell: Tell) -> Detached | None
     """Start the watchdog, or find it running; where nothing of ours is at a venue there is none."""
     if not sends(settings):
         return None
-    known = _read(folder / WATCHDOG, Detached)
+    known = files.read(folder / WATCHDOG, Detached)
     if known is not None and detached.is_alive(known):
         return known
     tell("starting the watchdog")
@@ -254,7 +286,7 @@ def watch(folder: Path, settings: EngineSettings, tell: Tell) -> Detached | None
         environment=detached.scrubbed(os.environ),
         log=folder / "logs" / "watchdog.out",
     )
-    _write(folder / WATCHDOG, process)
+    files.write(folder / WATCHDOG, process)
     return process
 
 
@@ -295,10 +327,10 @@ def wait_until_running(home: Path, limit_s: float, tell: Callable[[EngineView], 
     return view
 
 
-def _begin_ray(home: Path, tell: Tell) -> None:
-    if not cluster.is_running(home):
-        tell("starting Ray")
-    cluster.start(home)
+def progress(view: EngineView) -> str:
+    """How far the engine is, in a line."""
+    blocked = f": {view.blocked[0]}" if view.blocked else ""
+    return f"{str(view.phase).lower()}{blocked}"
 
 
 def _take_keys(folder: Path, mode: VenueMode, given: Path | None) -> None:
@@ -314,10 +346,10 @@ def _take_keys(folder: Path, mode: VenueMode, given: Path | None) -> None:
         if given is not None:
             raise ConfigError("--keys: the sandbox has a key of its own; leave it out")
         if not place.exists():
-            _write_text(place, 'key = "loopback-key-1"\nsecret = "loopback-secret-1"\n')
+            files.write_text(place, 'key = "loopback-key-1"\nsecret = "loopback-secret-1"\n')
     elif given is not None:
         read_keys(given)
-        _write_text(place, given.read_text(encoding="utf-8"))
+        files.write_text(place, given.read_text(encoding="utf-8"))
     if not mode.is_ours:
         read_keys(place)
 
@@ -335,7 +367,7 @@ def _must_be_the_same(folder: Path, settings: EngineSettings) -> None:
 
 
 def end(home: Path, tell: Tell) -> None:
-    """End everything in order: the engine, then the watchdog, the exchange, Ray. What is held stays held.
+    """End everything in order: the engine, then page and API, the watchdog, the exchange, Ray. What is held stays held.
 
     Raises:
         HeanError: The engine does not end in order, though it is there: then nothing else is ended.
@@ -349,6 +381,7 @@ def end(home: Path, tell: Tell) -> None:
         tell(
             "Ray is dead already: the engine did not end in order, and goes on from its journals at the next `hean up`"
         )
+    front.end(home, tell)
     if folder is not None:
         for file in (WATCHDOG, EXCHANGE):
             _end_process(folder / file, tell)
@@ -385,7 +418,9 @@ def _end_engine(home: Path, tell: Tell) -> None:
 
 
 def _end_process(file: Path, tell: Tell) -> None:
-    known: Sandbox | Detached | None = _read(file, Sandbox) if file.name == EXCHANGE else _read(file, Detached)
+    known: Sandbox | Detached | None = (
+        files.read(file, Sandbox) if file.name == EXCHANGE else files.read(file, Detached)
+    )
     if known is None:
         return
     process = known.process if isinstance(known, Sandbox) else known
@@ -411,6 +446,10 @@ class Surroundings(Struct, frozen=True):
     exchange_url: str | None
     watchdog: bool | None
     latched: str | None
+    api: bool | None = None
+    api_url: str | None = None
+    page: bool | None = None
+    page_url: str | None = None
 
 
 def surroundings(home: Path) -> Surroundings:
@@ -422,10 +461,12 @@ def surroundings(home: Path) -> Surroundings:
     folder = mode_folder(home)
     address = cluster.known(home)
     alive = cluster.is_running(home)
-    sandbox = _read(folder / EXCHANGE, Sandbox)
-    dog = _read(folder / WATCHDOG, Detached)
+    sandbox = files.read(folder / EXCHANGE, Sandbox)
+    dog = files.read(folder / WATCHDOG, Detached)
     settings = read_settings(folder)
     latch = folder / "latched.json"
+    seen_through = front.known(home)
+    api, page = seen_through.api, seen_through.page
     return Surroundings(
         home=str(home),
         mode=folder.name,
@@ -436,6 +477,10 @@ def surroundings(home: Path) -> Surroundings:
         exchange_url=None if sandbox is None else sandbox.url,
         watchdog=None if settings is None or not sends(settings) else dog is not None and detached.is_alive(dog),
         latched=latch.read_text(encoding="utf-8") if latch.exists() else None,
+        api=None if api is None else alive and front.answers(f"{api.url}/health"),
+        api_url=None if api is None else api.url,
+        page=None if page is None else front.answers(page.url),
+        page_url=None if page is None else page.url,
     )
 
 
@@ -450,37 +495,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 def _free_port() -> int:
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
-
-
-def _read(path: Path, kind: type[Kept]) -> Kept | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as damage:
-        raise ConfigError(f"{path} cannot be read ({damage}): delete it") from damage
-
-
-def _write(path: Path, content: Struct) -> None:
-    _write_text(path, msgspec.json.format(msgspec.json.encode(content)).decode() + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(text)
-    made.replace(path)

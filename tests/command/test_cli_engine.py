@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from actors import detached, tables, up
+from actors import detached, files, tables, up
 from actors.cli import app
 from actors.logs import NodeLog
 from actors.up import Begun, Surroundings
@@ -181,7 +181,7 @@ def test_with_json_a_refusal_is_one_object(tmp_path):
 
 @pytest.fixture
 def home(tmp_path):
-    up._write(tmp_path / up.BEGUN, Begun(VenueMode.SANDBOX, 1))
+    files.write(tmp_path / up.BEGUN, Begun(VenueMode.SANDBOX, 1))
     (tmp_path / "sandbox").mkdir()
     return tmp_path
 
@@ -292,7 +292,7 @@ def test_the_exchange_is_started_once_found_again_and_goes_on_after_a_kill(tmp_p
     finally:
         up._end_process(tmp_path / up.EXCHANGE, steps)
     assert steps.said[-1] == "ending the exchange"
-    assert not detached.is_alive(up._read(tmp_path / up.EXCHANGE, up.Sandbox).process)
+    assert not detached.is_alive(files.read(tmp_path / up.EXCHANGE, up.Sandbox).process)
 
 
 def test_an_exchange_that_does_not_start_says_why(tmp_path):

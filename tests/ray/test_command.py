@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors import cluster, detached, up
+from actors import cluster, detached, files, up
 from actors.gateways.bybit_endpoint import loopback
 from actors.gateways.bybit_rest import Backoff, BybitRest
 from actors.keys import read_keys
@@ -51,7 +51,7 @@ def commands(tmp_path):
 
 def _at_the_exchange(home):
     folder = home / "sandbox"
-    where = up._read(folder / up.EXCHANGE, up.Sandbox).url
+    where = files.read(folder / up.EXCHANGE, up.Sandbox).url
     rest = BybitRest(loopback(where), read_keys(folder / up.KEYS), instruments={}, backoff=Backoff())
     try:
         orders = [*rest.open_orders(Category.LINEAR), *rest.open_orders(Category.SPOT)]
@@ -62,11 +62,11 @@ def _at_the_exchange(home):
 
 @pytest.mark.slow
 def test_a_sandbox_trades_survives_the_end_of_ray_and_is_ended(commands, tmp_path):
-    began = commands.json("up", "--wait", "150")
+    began = commands.json("up", "--no-api", "--no-page", "--wait", "150")
     assert began["engine"]["phase"] == "RUNNING"
     around = began["surroundings"]
     assert (around["ray"], around["exchange"], around["watchdog"]) == (True, True, True)
-    assert commands.json("up")["engine"]["epoch"] == began["engine"]["epoch"], "up twice is up once"
+    assert commands.json("up", "--no-api", "--no-page")["engine"]["epoch"] == began["engine"]["epoch"], "up twice is up once"
     commands.wait("position", lambda engine: any(one["strategy"] for one in engine["positions"]))
     assert "submitted" in commands.run("why").stdout
     assert commands.run("logs", "--node", "risk").stdout
@@ -81,11 +81,11 @@ def test_a_sandbox_trades_survives_the_end_of_ray_and_is_ended(commands, tmp_pat
     assert balances["BTC"] >= Decimal(1), "what the account had of its own is not sold"
     assert commands.run("replay", "portfolio").stdout.endswith("the same\n")
 
-    again = commands.json("up", "--wait", "150")["engine"]
+    again = commands.json("up", "--no-api", "--no-page", "--wait", "150")["engine"]
     assert again["epoch"] > began["engine"]["epoch"]
     assert commands.wait("kill switch", lambda engine: engine["tripped"])["trading"] != "ACTIVE"
 
-    dog = up._read(tmp_path / "sandbox" / up.WATCHDOG, detached.Detached)
+    dog = files.read(tmp_path / "sandbox" / up.WATCHDOG, detached.Detached)
     mark = cluster.known(tmp_path).leader.mark
     commands.run("down")
     assert list(detached.marked(mark)) == []
