@@ -69,7 +69,7 @@ def look(errand: Errand) -> dict[str, Any]:
     symbol, category, _ = split_id(name)
     with _public(errand.plan) as rest:
         rules = rest.rules(category, frozenset({symbol}))[name]
-        ticker = _ticker(rest, symbol, category)
+        ticker = ticker_of(rest, symbol, category)
     bid, ask = str(ticker.get("bid1Price") or ""), str(ticker.get("ask1Price") or "")
     if not bid or not ask:
         raise VenueError(f"{name} has no bid or no offer: try again when it is traded")
@@ -257,7 +257,7 @@ def scan_market(errand: Errand) -> dict[str, Any]:
         for symbol, category, name in _watched(errand):
             ticker: Mapping[str, Any] = {}
             with _saying_absence(top, env.market_names(name)):
-                ticker = _ticker(rest, symbol, category)
+                ticker = ticker_of(rest, symbol, category)
                 env.read_market(top, name, ticker)
             if category is not Category.SPOT:
                 with _saying_absence(funding, env.funding_names(name)):
@@ -422,7 +422,12 @@ def _sending(plan: ProcessPlan) -> Iterator[BybitOrders]:
         fence.release()
 
 
-def _ticker(rest: BybitRest, symbol: str, category: Category) -> Mapping[str, Any]:
+def ticker_of(rest: BybitRest, symbol: str, category: Category) -> Mapping[str, Any]:
+    """What *Get Tickers* says of one symbol.
+
+    Raises:
+        UnansweredError: The venue did not say, or not of this one.
+    """
     asked = {"category": category_word(category), "symbol": symbol}
     rows = rest.public("get_tickers", asked).get("list")
     row = next((row for row in rows or () if isinstance(row, dict) and row.get("symbol") == symbol), None)

@@ -5,6 +5,7 @@ shown with its age, and says so; where nothing is known the answer is 503, never
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from actors.gateways.bybit_endpoint import Endpoint
 from actors.gateways.bybit_rest import Backoff, BybitRest, UnansweredError
 from actors.gateways.warm_up import History
 from actors.places import endpoint, read_settings
-from actors.process_steps import ticker
+from actors.process_steps import ticker_of
 from actors.up import SETTINGS, mode_folder
 from hean.bybit import decode
 from hean.bybit.decode import category_word
@@ -215,6 +216,8 @@ class Kept(Generic[T]):
         if flight is not None:
             # Whoever goes away leaves it in the air: others wait for it.
             await asyncio.wait({flight}, timeout=_PATIENCE_S)
+            if flight.done():
+                flight.result()
         late = flight is not None and not flight.done()
         failure = self._failure or (f"no answer within {_PATIENCE_S:g} s" if late else "")
         if self._known is None:
@@ -367,11 +370,13 @@ def _heard(rest: BybitRest, history: History, symbol: str, rules: Mapping[str, I
             continue
         try:
             asked_at = time.time_ns()
-            said[category] = ticker(rest, symbol, category)
+            said[category] = ticker_of(rest, symbol, category)
             stamps[category] = asked_at
         except UnansweredError as silence:
             troubles[name] = str(silence)
-    funding, premium_ts, premium = Settlements(), [], []
+    funding = Settlements()
+    premium_ts: list[int] = []
+    premium: list[float] = []
     if perp in rules:
         try:
             until = time.time_ns() - _SETTLED_NS
@@ -423,9 +428,10 @@ def _top(said: Mapping[str, Any], ts: int | None) -> Top | None:
 
 def _number(said: Mapping[str, Any], name: str) -> float | None:
     try:
-        return float(said.get(name) or "")
+        number = float(said.get(name) or "")
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 # --- the routes -------------------------------------------------------------------------------------
