@@ -124,7 +124,8 @@ def component(
         case "portfolio":
             shares = {strategy.name: strategy.share for strategy in strategies}
             # An account is what the venue says it is: its first snapshot opens the books.
-            return Portfolio(PortfolioConfig(balances={}, shares=shares), instruments, of[name].watches)
+            money = PortfolioConfig(balances={}, shares=shares, say_profits=True)
+            return Portfolio(money, instruments, of[name].watches)
         case "reconciler":
             given = settings.reconciler
             return Reconciler(given.model_copy(update={"pairs": given.pairs or pairs(instruments)}), instruments)

@@ -42,12 +42,14 @@ from hean.messages import (
     OrderFilled,
     OrderOutcomeUnknown,
     OrderRejected,
+    OrderSent,
     OrdersRestated,
     OrderSubmitted,
     PairFinished,
     PositionChanged,
     PremiumIndex,
     ProcessFinished,
+    ProfitsStated,
     PullKillSwitch,
     Quote,
     ReconcileCompleted,
@@ -57,6 +59,7 @@ from hean.messages import (
     SnapshotAccount,
     StartTrading,
     StopTrading,
+    StrategySwitched,
     SubmitOrder,
     SubmitPair,
     Trade,
@@ -153,7 +156,7 @@ ROUTES = (
 EXTERNAL = frozenset({"feed", "engine", "factory"})
 """Roles that are not components: what they send is checked against the receivers alone."""
 
-FOR_PEOPLE = frozenset({KillSwitchTripped})
+FOR_PEOPLE = frozenset({KillSwitchTripped, OrderSent, ProfitsStated, StrategySwitched})
 """Facts said to be seen from outside: nobody but the monitor need hear them."""
 
 

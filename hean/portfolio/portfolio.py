@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
-from typing import Annotated, assert_never
+from typing import Annotated, TypeAlias, assert_never
 
 from msgspec import Struct, field
 from pydantic import BaseModel, Field
@@ -22,6 +22,8 @@ from hean.messages import (
     Observation,
     OrderFilled,
     PositionChanged,
+    ProfitParts,
+    ProfitsStated,
     Quote,
     Trade,
     Wake,
@@ -31,6 +33,8 @@ from hean.portfolio.accounting import RESERVE, Accountant, Ledger, Profit
 from hean.portfolio.allocation import Shares, divide
 from hean.tape import Tape
 from hean.units import DAY
+
+Said: TypeAlias = PositionChanged | ProfitsStated | EquityChanged | BooksAdjusted
 
 REMEMBERED = 10_000
 _ENTRY = Context(prec=16)
@@ -46,6 +50,9 @@ class PortfolioConfig(BaseModel, frozen=True, extra="forbid"):
     shares: Shares = Field(default={}, description="each strategy's share of the opening money; the rest is reserve")
     equity_step: Decimal = Field(
         default=Decimal("0.0025"), gt=0, lt=1, description="a move of equity that is said, as a fraction of it"
+    )
+    say_profits: bool = Field(
+        default=False, description="whether each strategy's profit is said in parts with the equity: for people alone"
     )
 
 
@@ -101,7 +108,8 @@ class Portfolio:
     """Keeps the books, and says positions and equity.
 
     Equity is said when the books change, at 00:00 UTC, when something held gets its first mark, and after a move of
-    `equity_step` since last said; nowhere else is anything valued.
+    `equity_step` since last said; nowhere else is anything valued. Where the config asks for it, what profits are made of is
+    said each time, just before it.
 
     Args:
         config: Opening balances and shares.
@@ -120,6 +128,7 @@ class Portfolio:
         self.state = PortfolioState()
         self._currency = config.currency
         self._step = float(config.equity_step)
+        self._says_profits = config.say_profits
         self._watches = watches
         self._search: MarkSearch | None = None
         for currency, amount in config.balances.items():
@@ -143,7 +152,7 @@ class Portfolio:
         | NodeStarted
         | Wake,
         now: int,
-    ) -> Iterable[PositionChanged | EquityChanged | BooksAdjusted]:
+    ) -> Iterable[Said]:
         state = self.state
         if state.midnight is None:
             state.midnight = (now // DAY + 1) * DAY
@@ -156,24 +165,24 @@ class Portfolio:
                 if not state.settlements.first_time(message.settlement_id):
                     return ()
                 self.accountant.funding(state.ledger, message)
-                return (self._equity(),)
+                return self._worth()
             case InterestCharged():
                 if not state.settlements.first_time(message.charge_id):
                     return ()
                 payers = self.accountant.interest(state.ledger, message, state.marks)
                 if message.currency == self._currency:
-                    return (self._equity(),)
+                    return self._worth()
                 coin = self.accountant.spot(message.currency)
-                return (*[self._position(payer, coin) for payer in payers], self._equity())
+                return (*[self._position(payer, coin) for payer in payers], *self._worth())
             case AdjustBooks():
                 return self._adjust(message) if state.adjustments.first_time(message.adjustment_id) else ()
             case NodeStarted():
-                return (*self._positions(), self._equity())
+                return (*self._positions(), *self._worth())
             case Wake():
                 if now < state.midnight:
                     return ()
                 state.midnight = (now // DAY + 1) * DAY
-                return (self._equity(),)
+                return self._worth()
             case _:
                 assert_never(message)
 
@@ -211,13 +220,13 @@ class Portfolio:
         state = self.state
         return {name: self.accountant.profit(book, state.marks)[0] for name, book in state.ledger.books.items()}
 
-    def _mark(self, instrument: str, price: float) -> Iterable[EquityChanged]:
+    def _mark(self, instrument: str, price: float) -> Iterable[ProfitsStated | EquityChanged]:
         state = self.state
         marks = state.marks
         marks[instrument] = price
         if instrument in state.assumed:
             del state.assumed[instrument]
-            return (self._equity(),) if state.ledger.exposure.get(instrument) else ()
+            return self._worth() if state.ledger.exposure.get(instrument) else ()
         fence = state.fence
         slopes = fence.slopes
         if instrument not in slopes:
@@ -228,9 +237,9 @@ class Portfolio:
         if fence.low < value < fence.high or state.said is None:
             return ()
         moved = abs(state.ledger.equity(marks) - state.said)
-        return (self._equity(),) if moved >= self.config.equity_step * abs(state.said) else ()
+        return self._worth() if moved >= self.config.equity_step * abs(state.said) else ()
 
-    def _fill(self, fill: OrderFilled) -> list[PositionChanged | EquityChanged]:
+    def _fill(self, fill: OrderFilled) -> list[Said]:
         state = self.state
         name = fill.instrument
         if name not in state.marks or name in state.assumed:
@@ -238,17 +247,17 @@ class Portfolio:
             state.marks[name] = float(fill.price)
             state.assumed[name] = None
         strategies = self.accountant.fill(state.ledger, fill, state.marks)
-        said: list[PositionChanged | EquityChanged] = [self._position(strategy, name) for strategy in strategies]
+        said: list[Said] = [self._position(strategy, name) for strategy in strategies]
         if fill.fee_currency != self._currency and self.accountant.spot(fill.fee_currency) != name:
             said += [self._position(strategy, self.accountant.spot(fill.fee_currency)) for strategy in strategies]
-        said.append(self._equity())
+        said += self._worth()
         return said
 
-    def _adjust(self, entry: AdjustBooks) -> list[PositionChanged | EquityChanged | BooksAdjusted]:
+    def _adjust(self, entry: AdjustBooks) -> list[Said]:
         """Make an entry of the reconciler's. Money that was there before us is divided as the shares have it."""
         state = self.state
         name, opening = entry.instrument, entry.reason == OPENING
-        said: list[PositionChanged | EquityChanged | BooksAdjusted] = [
+        said: list[Said] = [
             BooksAdjusted(
                 entry.adjustment_id, entry.strategy, name, entry.currency, entry.quantity, entry.price, entry.reason
             )
@@ -263,7 +272,7 @@ class Portfolio:
             self.accountant.adjust(state.ledger, entry, state.marks, opening=opening)
             if name and not entry.currency:
                 said.append(self._position(entry.strategy, name))
-        said.append(self._equity())
+        said += self._worth()
         return said
 
     def _bring_in(self, amount: Decimal) -> None:
@@ -282,6 +291,18 @@ class Portfolio:
         for strategy, book in self.state.ledger.books.items():
             for instrument in book.cost:
                 yield self._position(strategy, instrument)
+
+    def _worth(self) -> tuple[ProfitsStated | EquityChanged, ...]:
+        equity = self._equity()
+        return (self._profits(), equity) if self._says_profits else (equity,)
+
+    def _profits(self) -> ProfitsStated:
+        state = self.state
+        stated = {}
+        for name, book in state.ledger.books.items():
+            profit, brought_in = self.accountant.profit(book, state.marks)
+            stated[name] = ProfitParts(**{part: getattr(profit, part) for part in Profit.PARTS}, brought_in=brought_in)
+        return ProfitsStated(stated)
 
     def _equity(self) -> EquityChanged:
         state = self.state

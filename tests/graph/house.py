@@ -299,12 +299,14 @@ def system(tape, tier, strategies, *, risk=None, venue=None, sizes=None, patienc
         return {
             "venue": SimulatedVenue(SimulatedVenueConfig(balances=balances, **(venue or {})), instruments, tiers, told),
             "portfolio": Portfolio(
-                PortfolioConfig(balances=balances, shares=dict.fromkeys(strategies, share)), instruments, prices | marks
+                PortfolioConfig(balances=balances, shares=dict.fromkeys(strategies, share), say_profits=True),
+                instruments,
+                prices | marks,
             ),
             "broker": Broker(BrokerConfig(pairs=PairConfig(patience_s=patience_s)), instruments, prices),
             "risk": RiskManager(RiskConfig(**(LOOSE | (risk or {}))), instruments, limits, "t"),
             "reconciler": Reconciler(ReconcilerConfig(), instruments),
-            "monitor": Monitor(),
+            "monitor": Monitor(instruments),
             **{name: make() for name, (make, _) in strategies.items()},
         }
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from hean.backtest.player import compare
+from hean.backtest.trips import round_trips
 from hean.errors import ContractError
 from hean.execution.simulated_venue import Tier
 from hean.messages import (
@@ -213,6 +214,22 @@ def the_switch_stays_tripped(found):
     return True
 
 
+def what_people_see_is_so(found):
+    """The monitor's round trips are those of the log, and the parts of a profit are all of it."""
+    seen = found["monitor"].state
+    closed = [trip for trip in round_trips(found.sim.log, INSTRUMENTS) if trip.ts_close is not None]
+    assert Counter(map(_as_traded, seen.trips)) == Counter(map(_as_traded, closed))
+    assert [fill.trade_id for fill in seen.fills] == [fill.trade_id for fill in found.said("venue", OrderFilled)]
+    with localcontext(EXACT):
+        assert all(point.equity - sum(point.parts.values()) == CAPITAL for point in seen.curve)
+
+
+def _as_traded(trip):
+    # Funding may be heard before or after a fill that changes who held what.
+    with localcontext(EXACT):
+        return trip.strategy, trip.instruments, trip.side, trip.quantity, trip.entry_price, trip.pnl - trip.funding
+
+
 def everything_holds(found):
     books_agree(found)
     every_order_ends_once(found)
@@ -221,6 +238,7 @@ def everything_holds(found):
     reconciled(found)
     limits_are_respected(found)
     the_switch_stays_tripped(found)
+    what_people_see_is_so(found)
 
 
 # --- the seeds -----------------------------------------------------------------------------------

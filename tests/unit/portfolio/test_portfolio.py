@@ -20,6 +20,8 @@ from hean.messages import (
     NodeStarted,
     OrderFilled,
     PositionChanged,
+    ProfitParts,
+    ProfitsStated,
     Quote,
     Trade,
     Wake,
@@ -150,6 +152,21 @@ def test_coins_brought_in_are_unknown_until_marked():
     held = portfolio(balances={"USDT": D(1000), "BTC": D(2)})
     assert tell(held, NodeStarted("portfolio"))[-1] == EquityChanged(D(1000), D(1000), marks_known=False)
     assert tell(held, Bar(SPOT, 0, 0, 1.0, 1.0, 1.0, 100.0, 1.0)) == [EquityChanged(D(1200), D(1000), marks_known=True)]
+
+
+def test_profits_are_said_in_parts_just_before_the_equity_where_that_is_asked_for():
+    held = portfolio(say_profits=True)
+    bought = fill(PERP, "1", "101", fee="0.05", reference="100.5")
+    said = tell(held, mark(100.0), bought, settled(PERP, rate="0.0001", mark="100", amount="-0.01"), mark(110.0))
+
+    assert [type(one) for one in said] == [PositionChanged, *3 * [ProfitsStated, EquityChanged]]
+    last, equity = said[-2:]
+    own = last.strategies["a"]
+    assert (own.price, own.slippage, own.fees, own.funding) == (D("9.5"), D("-0.5"), D("-0.05"), D("-0.01"))
+    assert {name: one.brought_in for name, one in last.strategies.items()} == {"a": 500, "b": 250, "": 250}
+    assert equity.equity == sum(
+        getattr(one, part) for one in last.strategies.values() for part in ProfitParts.__struct_fields__
+    )
 
 
 def test_a_start_restates_positions_and_equity():
@@ -292,7 +309,7 @@ def test_profits_are_read_up_to_the_last_mark():
 def test_the_signature_is_the_contract():
     marks = {MarkPrice, Bar, Trade, Quote}
     assert takes(Portfolio) == marks | {OrderFilled, FundingSettled, InterestCharged, AdjustBooks, NodeStarted, Wake}
-    assert says(Portfolio) == {PositionChanged, EquityChanged, BooksAdjusted}
+    assert says(Portfolio) == {PositionChanged, EquityChanged, BooksAdjusted, ProfitsStated}
     assert isinstance(portfolio(), Observer)
 
 
