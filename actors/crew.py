@@ -167,6 +167,8 @@ class Crew:
                 if self.members.get(member.name) is not member:
                     continue  # it was ended, and another may have its place by now
                 raise FallenError(member.name, self._last_words(member.name, death)) from death
+            except RayTaskError as fault:
+                raise FallenError(member.name, f"it cannot say how it is: {fault.cause or fault}") from fault
             member.lag_s = time.monotonic() - member.asked_at
             member.asked = None
             if member.pulse is not None and member.pulse.detail:
@@ -194,7 +196,7 @@ class Crew:
     def end(self, names: Iterable[str], *, rest_s: float = 0.0) -> None:
         """End actors: at once, or after each has written down everything."""
         names = [name for name in names if name in self.members]
-        if rest_s:
+        if rest_s and names:
             refs = [self.members[name].handle.rest.remote() for name in names]
             ray.wait(refs, num_returns=len(refs), timeout=rest_s)
         for name in names:

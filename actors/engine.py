@@ -21,11 +21,13 @@ import ray
 from msgspec import structs
 
 from actors import views
+from actors.archive import Archive
 from actors.cluster import NAMESPACE
 from actors.crew import Crew, FallenError
 from actors.feed import FeedActor
 from actors.heartbeat import Heartbeat
 from actors.last_resort import out
+from actors.live_guard import LiveGuard
 from actors.logs import NodeLog
 from actors.places import Latched, Places, read_settings, write_settings
 from actors.process_factory import ProcessFactoryActor
@@ -41,10 +43,21 @@ from actors.roles import (
 )
 from actors.shell import ComponentActor, Post, Seat
 from actors.venue import VenueActor
-from actors.words import EngineView, OrderRow, Phase, PositionView, WhyView
+from actors.words import (
+    Arming,
+    EngineView,
+    History,
+    OrderRow,
+    Phase,
+    Picture,
+    PositionView,
+    StrategyCard,
+    WhyView,
+)
 from hean import codec
+from hean.configure import configured
 from hean.engine_settings import EngineSettings
-from hean.errors import HeanError, JournalError, VenueError
+from hean.errors import ConfigError, HeanError, JournalError, VenueError
 from hean.instruments import Instrument
 from hean.live_system import live_strategies, topology, traded
 from hean.messages import (
@@ -59,10 +72,11 @@ from hean.messages import (
     ReconcileDue,
     StartTrading,
     StopTrading,
+    SwitchStrategy,
 )
 from hean.monitor import MonitorState
 from hean.permit import shut
-from hean.store.engine_book import Death, EngineBook
+from hean.store.engine_book import BOOK, Change, Death, EngineBook
 from hean.topology import Node, Topology
 from hean.trading_system import Strategy
 from hean.units import SECOND
@@ -110,7 +124,7 @@ class EngineActor:
         self.home = Path(home)
         self.settings = read_settings(self.home / SETTINGS)
         self.log = NodeLog(self.home, NAME, 0)
-        self._book = EngineBook(self.home / "engine.db", SystemRandom())
+        self._book = EngineBook(self.home / BOOK, SystemRandom())
         self._places = Places(self.settings, self.home)
         self._crew = Crew(self.home)
         self._heart = Heartbeat(self.home)
@@ -132,6 +146,12 @@ class EngineActor:
         self._started = False
         self._settled = self._recovered = False
         self._latched: Latched | None = None
+        self._starter = ("", "")
+        self._cards: dict[str, StrategyCard] = {}
+        self._archive = Archive()
+        self._guard = LiveGuard(self.home, self._book)
+        self._changing = threading.Lock()
+        self._renewed: EngineSettings | None = None
         self._topology = Topology(())
         self._strategies: list[Strategy] = []
         self._instruments: dict[str, Instrument] = {}
@@ -173,11 +193,33 @@ class EngineActor:
             discrepancies=seen.reconciliation.discrepancies,
             recovery_s=self._recovery_s,
             dry_run=self._places.dry_run,
-            permit=shut(self.settings),
+            permit=self._guard.reasons(self.settings, now) if self.settings.venue.is_real else shut(self.settings),
             actors=views.actors(members, self._book.restarts(), now),
             positions=views.positions(seen, now),
             errors={node: {kind: one.count for kind, one in of.items()} for node, of in seen.errors.items()},
+            armed_until=self._guard.until(self.settings, now),
         )
+
+    def picture(self) -> Picture:
+        """Everything that can be seen, of one moment. Read from what was last heard, as the status."""
+        with self._lock:
+            seen, members = self._seen, dict(self._crew.members)
+        view = self.status()
+        voices = views.voices(members)
+        feed, risk = (members[name].pulse if name in members else None for name in ("feed", "risk"))
+        return Picture(
+            view=view,
+            monitor=seen,
+            why=tuple(views.why(seen, self._cards, voices, self._blocked, view.ts)),
+            limits=risk.limits if risk is not None else (),
+            strategies=tuple(views.at_work(card, seen, voices.get(name)) for name, card in self._cards.items()),
+            feeds=views.feeds(traded(self._strategies), feed.seen if feed is not None else (), seen, view.ts),
+            consumers=feed.consumers if feed is not None else (),
+        )
+
+    def history(self) -> History:
+        """What has been. Kept fresh, a second old, for as long as somebody asks; who asks first waits a moment."""
+        return self._archive.get()
 
     def positions(self) -> tuple[PositionView, ...]:
         with self._lock:
@@ -193,57 +235,139 @@ class EngineActor:
         Raises:
             HeanError: There is no such strategy.
         """
-        names = [one.name for one in self._strategies]
-        if strategy is not None:
-            if strategy not in names:
-                raise HeanError(f"there is no strategy {strategy}: {', '.join(names)}")
-            names = [strategy]
-        present = [name for name in names if name in self._crew.members]
-        try:
-            voices = self._crew.ask(present, "voice", timeout_s=2.0)
-        except FallenError:
-            voices = {}
+        if strategy is not None and strategy not in self._cards:
+            raise HeanError(f"there is no strategy {strategy}: {', '.join(self._cards)}")
         with self._lock:
+            voices = views.voices(self._crew.members)
+            names = self._cards if strategy is None else [strategy]
             return views.why(self._seen, names, voices, self._blocked, time.time_ns())
 
-    def start(self) -> str:
+    # --- told from outside ----------------------------------------------------------------------
+
+    def start(self, person: str = "", trace: str = "") -> str:
         """Trade, as soon as nothing stands against it."""
+        self._note("start", person, "", trace)
         self._book.want(trade=True)
         with self._lock:
+            self._starter = person, trace
             self._started = False
         return "trading begins as soon as nothing stands against it"
 
-    def stop(self, *, flatten: bool) -> str:
-        """Open nothing more; with `flatten`, close what is held as well. It stays so over restarts."""
+    def stop(
+        self, *, flatten: bool = False, finish: bool = False, person: str = "", reason: str = "", trace: str = ""
+    ) -> str:
+        """Open nothing more. It stays so over restarts.
+
+        Args:
+            flatten: Close what is held as well.
+            finish: Let what is being opened come to its end first.
+            person: Who wants it.
+            reason: Why.
+            trace: What it is part of: an id that everything it sets going carries.
+
+        Raises:
+            HeanError: Both are asked for.
+        """
+        if flatten and finish:
+            raise HeanError("flatten closes everything, finish lets what is being opened go on: say one of them")
+        self._note("flatten" if flatten else "stop", person, reason, trace)
         try:
             self._book.want(trade=False, flat=flatten)
         finally:
-            self._tell(StopTrading(flatten))
+            self._tell(StopTrading(flatten, finish, person, reason), trace)
+        if finish:
+            return "nothing more is opened; what is being opened may come to its end"
         return "closing everything" if flatten else "nothing more is opened"
 
-    def kill(self, person: str, reason: str) -> str:
+    def kill(self, person: str, reason: str, trace: str = "") -> str:
         """Pull the kill switch: cancel, close, verify, latch."""
+        self._note("kill", person, reason, trace)
         try:
             self._places.latch(person, reason)  # it counts even where nobody is there to be told
             self._book.want(trade=False)
         finally:
-            self._tell(PullKillSwitch(person, reason))  # and even where the disk is full
+            self._tell(PullKillSwitch(person, reason), trace)  # and even where the disk is full
         return "the kill switch is pulled: everything is cancelled and closed, and it stays so until a person resets it"
 
-    def reset(self, person: str, reason: str) -> str:
+    def reset(self, person: str, reason: str, trace: str = "") -> str:
         """Put the kill switch back. Trading begins only with `start`.
 
         Raises:
             HeanError: No reason is given, or risk is not there to hear it.
         """
-        if not person.strip() or not reason.strip():
-            raise HeanError("who resets the kill switch says why: give a name and a reason")
+        _must_say_why("resets the kill switch", person, reason)
         if self._phase not in _AT_WORK:
             raise HeanError(
                 f"the kill switch stays pulled: the engine is {self._phase}, and risk cannot hear it; ask again"
             )
-        self._tell(KillSwitchReset(person, reason))
+        self._note("reset", person, reason, trace)
+        self._tell(KillSwitchReset(person, reason), trace)
         return "the kill switch is put back: `hean start` begins trading"
+
+    def switch(self, strategy: str, on: bool, person: str, reason: str, trace: str = "") -> str:  # noqa: FBT001 (asked over Ray, by place)
+        """Let one strategy open positions, or no more. It stays so over restarts.
+
+        Raises:
+            HeanError: There is no such strategy, no reason is given, or risk is not there to hear it.
+        """
+        if strategy not in self._cards:
+            raise HeanError(f"there is no strategy {strategy}: {', '.join(self._cards)}")
+        _must_say_why("switches a strategy", person, reason)
+        if self._phase not in _AT_WORK:
+            raise HeanError(
+                f"{strategy} stays as it is: the engine is {self._phase}, and risk cannot hear it; ask again"
+            )
+        self._note("enable" if on else "disable", person, reason, trace, strategy=strategy)
+        self._tell(SwitchStrategy(strategy, on, person, reason), trace)
+        return f"{strategy} may open positions" if on else f"{strategy} opens nothing more; what it holds it may close"
+
+    def configure(self, strategy: str, changes: dict[str, Any], person: str, reason: str, trace: str = "") -> str:
+        """Set a strategy otherwise: the core begins anew, by its one path, with what is held as it is.
+
+        Raises:
+            HeanError: It is refused: see `hean.configure`. Under real money nothing is made larger, and it must be armed again.
+        """
+        _must_say_why("sets a strategy otherwise", person, reason)
+        with self._changing:
+            asked = configured(self._renewed or self.settings, strategy, changes, self._held())
+            armed = self._guard.until(self.settings, time.time_ns()) is not None
+            if armed and asked.widens:
+                raise ConfigError(
+                    f"live trading is armed: {'; '.join(asked.widens)}: `hean down`, then `hean up` with it"
+                )
+            what = "; ".join(f"{change.name} from {change.old} to {change.new}" for change in asked.changes)
+            self._note("configure", person, reason, trace, strategies=asked.strategies, changes=what)
+            now = time.time_ns()
+            for change in asked.changes:
+                self._book.changed(Change(now, strategy, change.name, change.old, change.new, person, reason))
+            if armed:
+                self._guard.revoke(f"{person} changed the settings: {what}")
+            write_settings(self.home / SETTINGS, asked.settings)
+            self._renewed = asked.settings
+        again = "; live trading must be armed again: `hean arm`" if armed else ""
+        return f"{', '.join(asked.strategies)}: {what}; the core begins anew with it, in some seconds{again}"
+
+    def _held(self) -> dict[str, set[str]]:
+        """By strategy, what it holds."""
+        held: dict[str, set[str]] = {}
+        for one in self.positions():
+            held.setdefault(one.strategy, set()).add(one.instrument)
+        return held
+
+    def arm(self, person: str, nonce: str = "", phrase: str = "", trace: str = "") -> Arming:
+        """Arm live trading for a day: asked without a nonce it says what stands against it, or gives one.
+
+        Raises:
+            HeanError: There is nothing to arm, or the answer is none to what was asked.
+        """
+        if not self.settings.venue.is_real:
+            raise HeanError(f"there is nothing to arm: the venue is {self.settings.venue}, and no real money is in it")
+        if self._renewed is not None:
+            raise HeanError("the settings have just been changed: ask again in some seconds")
+        self._note("arm", person, "answers" if nonce else "asks", trace)
+        if not nonce:
+            return self._guard.ask(self.settings, time.time_ns())
+        return self._guard.answer(self.settings, nonce, phrase, person, time.time_ns())
 
     def pid(self) -> int:
         """The engine's own process."""
@@ -251,7 +375,9 @@ class EngineActor:
 
     def figures(self) -> dict[str, dict[str, int]]:
         """By consumer of the feed: rows told, and rows that a later one took the place of."""
-        return self._crew.ask(["feed"], "figures", timeout_s=2.0).get("feed", {})  # type: ignore[no-any-return]
+        feed = self._crew.members.get("feed")
+        consumers = feed.pulse.consumers if feed is not None and feed.pulse is not None else ()
+        return {one.name: {"told": one.told, "conflated": one.conflated} for one in consumers}
 
     def shutdown(self, timeout_s: float = 30.0) -> bool:
         """End everything in order: nothing more is opened, all is written down. Whether it was in time."""
@@ -293,8 +419,12 @@ class EngineActor:
                 self._must_not_be_stubborn("the engine itself")
             while not self._ending.is_set():
                 try:
-                    self._begin()
-                    self._watch()
+                    if self._renewed is not None:
+                        self._renew(self._renewed)
+                    self._wait_for_permit()
+                    if not self._ending.is_set():
+                        self._begin()
+                        self._watch()
                 except FallenError as fallen:
                     self._mourn(fallen)
                 except HeanError as trouble:
@@ -306,6 +436,31 @@ class EngineActor:
             finally:
                 os._exit(1)
 
+    def _renew(self, settings: EngineSettings) -> None:
+        """Take other settings up: the core comes to rest, all of it written down, and is begun anew with them."""
+        self._set(Phase.STARTING)
+        self._blocked = ("the core begins anew with other settings",)
+        self._rest("in order, for other settings")
+        with self._changing:
+            self.settings = settings
+            if self._renewed is settings:
+                self._renewed = None
+        self._places = Places(settings, self.home)
+
+    def _wait_for_permit(self) -> None:
+        """Begin nothing with real money that nobody armed. That is no silence: what is held stays, as it does when all is ended."""
+        while self._sends_for_real() and not self._ending.is_set():
+            reasons = self._guard.reasons(self.settings, time.time_ns())
+            if not reasons:
+                return
+            self._set(Phase.STARTING)
+            self._blocked = (*reasons, "nothing looks after what is held meanwhile: `hean kill --now` closes it")
+            self._moved = time.monotonic()
+            self._ending.wait(_ROUND_S)
+
+    def _sends_for_real(self) -> bool:
+        return self.settings.venue.is_real and not self.settings.dry_run
+
     def _begin(self) -> None:
         """The one path from nothing to trading."""
         self._began = time.monotonic()
@@ -313,6 +468,7 @@ class EngineActor:
         self._set(Phase.STARTING)
         timeout = self.settings.supervision.ready_s
         self._strategies = live_strategies(self.settings)
+        self._cards = {one.name: views.card(one) for one in self._strategies}
         self._topology = topology(self.settings, self._strategies)
         life = self._life = self._book.begin("core", "started", self._ts_began, above=self._places.epoch())
         self._places.fence(life)  # before the venue is asked for anything: it may take long to answer
@@ -399,12 +555,13 @@ class EngineActor:
         """Look after everybody until somebody falls, or all is to end."""
         limit = self.settings.supervision
         due = 0.0
-        while not self._ending.is_set():
+        while not self._ending.is_set() and self._renewed is None:
             try:
                 self._crew.look(limit.lag_s if not self._warming else limit.ready_s)
                 if time.monotonic() >= due:
                     due = time.monotonic() + limit.ping_s
                     self._read_monitor()
+                    self._archive.bring(self._crew.members["monitor"].handle.past.remote)
                     self._go_on()
             except FallenError as fallen:
                 if not self._begun_alone(fallen):
@@ -432,7 +589,11 @@ class EngineActor:
         self._blocked = tuple(reasons)
         if not reasons and not self._started:
             self._started = True
-            self._tell(StartTrading())
+            person, trace = self._starter
+            self._tell(StartTrading(person), trace)
+        elif self._started and (ended := self._unarmed()):
+            self._started = False  # begun again once it is armed again
+            self._tell(StopTrading(flatten=False, finish=True, person=NAME, reason=ended))
         clean = self._is_reconciled()
         self._set(Phase.RECONCILING if not clean else Phase.WARMING if self._warming else Phase.RUNNING)
         if self._phase is Phase.RUNNING and not self._recovered:
@@ -465,11 +626,17 @@ class EngineActor:
             found.append(f"being warmed up: {', '.join(self._warming)}")
         found += [f"{name} does not get its past: {trouble}" for name, trouble in self._cold.items()]
         found += self._left.values()
+        if unarmed := self._unarmed():
+            found.append(unarmed)
         if self._seen.tripped is not None:
             found.append(f"the kill switch was tripped by {self._seen.tripped.cause}: `hean reset` puts it back")
         if not self._book.wants():
             found.append("trading was stopped by a person: `hean start` begins it")
         return found
+
+    def _unarmed(self) -> str:
+        """Why nothing is opened with real money any more, in words; empty while it may be."""
+        return "; ".join(self._guard.reasons(self.settings, time.time_ns())) if self._sends_for_real() else ""
 
     def _is_reconciled(self) -> bool:
         """Whether the books have agreed with the venue since this life began. Later differences are risk's to weigh."""
@@ -633,24 +800,31 @@ class EngineActor:
         self._ending.wait(_SILENT_S if self._is_silent() else _RETRY_S)
 
     def _close(self) -> None:
-        """End in order: nothing more is opened, entries are called back, everything is written down."""
+        self._rest("in order")
+        self._set(Phase.STOPPED)
+        self._heart.stop()
+        self._ended.set()
+
+    def _rest(self, how: str) -> None:
+        """End the core in order: nothing more is opened, entries are called back, everything is written down."""
         if "risk" in self._crew.members:
             self._tell(StopTrading(flatten=False))
             with suppress(FallenError):  # who dies now was to be ended anyway
                 self._crew.settle([name for name in _KINDS if name in self._crew.members], _REST_S)
         self._crew.end(reversed(list(self._crew.members)), rest_s=_REST_S)
-        self._book.end(self._life, "in order")
-        self._set(Phase.STOPPED)
-        self._heart.stop()
-        self._ended.set()
+        self._book.end(self._life, how)
 
     # --- telling --------------------------------------------------------------------------------
 
-    def _tell(self, message: Message) -> None:
-        """Say something to whoever the table of routes names."""
+    def _note(self, asked: str, person: str, reason: str, trace: str, **more: Any) -> None:
+        """Write down what a person asked for."""
+        self.log.info("asked", what=asked, person=person, reason=reason, trace=trace, **more)
+
+    def _tell(self, message: Message, trace: str = "") -> None:
+        """Say something to whoever the table of routes names, as part of `trace`: the message's own id where there is none."""
         with self._lock:
             self._seq += 1
-            envelope = Envelope(f"{NAME}@{self._life}", self._seq, time.time_ns(), "", "", message)
+            envelope = Envelope(f"{NAME}@{self._life}", self._seq, time.time_ns(), trace, "", message)
             receivers = self._topology.receivers(_ENGINE, type(message))
             self._post.send((node, envelope) for node, only in receivers if only is None or only(message, node))
         self.log.said([envelope])
@@ -659,6 +833,11 @@ class EngineActor:
         if phase is not self._phase:
             self._phase = phase
             self.log.info("phase", phase=str(phase))
+
+
+def _must_say_why(does: str, person: str, reason: str) -> None:
+    if not person.strip() or not reason.strip():
+        raise HeanError(f"who {does} says why: give a name and a reason")
 
 
 class EngineHosts:

@@ -8,18 +8,19 @@ the consumer is given up, and seen to be.
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from msgspec import Struct
+from msgspec import Struct, field
 
 from actors.gateways.bybit_endpoint import Endpoint
 from actors.gateways.bybit_feed import BybitFeed, FeedConfig
 from actors.gateways.threads import guarded
 from actors.logs import NodeLog
 from actors.shell import Peer, Post, Seat
-from actors.words import Pulse, Recovered
+from actors.words import ConsumerFigures, Pulse, Recovered, Seen
 from hean import codec
 from hean.live_system import live_strategies, topology
 from hean.messages import Envelope, Fact, MarkPrice, Message, Observation, Quote
@@ -40,13 +41,13 @@ _FEED = Node("feed", "feed")
 class Consumer:
     """One who watches: what waits for it, and the thread that tells it.
 
-    `conflated` counts the quotes and marks that a later one took the place of.
+    `conflated` counts, by instrument, the quotes and marks that a later one took the place of.
     """
 
     def __init__(self, node: Node, peer: Peer, sender: str) -> None:
         self.node = node
         self.handle = peer.handle
-        self.conflated = 0
+        self.conflated: Counter[str] = Counter()
         self.told = 0
         self.overrun = False
         self.failure = ""
@@ -55,6 +56,7 @@ class Consumer:
         self._seq = 0
         self._pause = PAUSE_S.get(node.role, 0.0)
         self._rows: list[Observation | None] = []
+        self._since = 0
         self._newest: dict[tuple[str, type[Observation]], int] = {}
         self._there = threading.Condition()
         self._ended = threading.Event()
@@ -73,13 +75,15 @@ class Consumer:
                     before = self._newest.get((row.instrument, kind))
                     if before is not None:
                         self._rows[before] = None
-                        self.conflated += 1
+                        self.conflated[row.instrument] += 1
                     self._newest[row.instrument, kind] = len(self._rows)
                 self._rows.append(row)
             if len(self._rows) > BACKLOG and not self._squeezed():
                 self.overrun = True
-                self._rows, self._newest = [], {}
+                self._rows, self._newest, self._since = [], {}, 0
             if self._rows:
+                # From here it counts how long it takes until something is done about it: the wait for credit is part of that.
+                self._since = self._since or time.time_ns()
                 self._there.notify()
 
     def _squeezed(self) -> bool:
@@ -91,6 +95,9 @@ class Consumer:
             if isinstance(row, Quote | MarkPrice)
         }
         return len(self._rows) <= BACKLOG
+
+    def figures(self) -> ConsumerFigures:
+        return ConsumerFigures(self.node.name, self.told, self.conflated.total(), len(self._rows))
 
     def end(self) -> None:
         with self._there:
@@ -114,13 +121,21 @@ class Consumer:
                     return
             with self._there:
                 rows = [row for row in self._rows if row is not None]
-                self._rows, self._newest = [], {}
-            parcel = codec.rows(self._source, self._seq + 1, time.time_ns(), rows)
+                since = self._since
+                self._rows, self._newest, self._since = [], {}, 0
+            parcel = codec.rows(self._source, self._seq + 1, since, rows)
             self._seq += len(rows)
             self.told += len(rows)
             unfinished.append(self.handle.tell.remote(parcel, self._sender))
             if self._pause:
                 time.sleep(self._pause)
+
+
+class _Shown(Struct):
+    """What was seen of one instrument: when each kind last, by its name, and how many rows."""
+
+    last: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
 
 
 class FeedPlan(Struct, frozen=True):
@@ -149,6 +164,8 @@ class FeedActor:
         self._post = Post(self.sender)
         self._seq = self._rows = 0
         self._graph = topology(self.seat.settings, live_strategies(self.seat.settings))
+        # Of each instrument that is watched: made here, so that it never changes its size while the gateway's thread counts.
+        self._shown = {name: _Shown() for node in self._graph.nodes for name, _ in node.watches}
         return Recovered("feed", os.getpid(), 0, False, time.perf_counter() - began, {}, frozenset())
 
     def connect(self, peers: Mapping[str, Peer]) -> None:
@@ -180,11 +197,13 @@ class FeedActor:
         failed = [consumer.failure for consumer in list(self._consumers.values()) if consumer.failure]
         if failed:
             detail = f"not told any more: {', '.join(failed)}"
-        return Pulse("feed", os.getpid(), time.time_ns(), self._rows, self._told, detail)
-
-    def figures(self) -> dict[str, dict[str, int]]:
-        """By consumer: rows told, and rows that a later one took the place of."""
-        return {name: {"told": one.told, "conflated": one.conflated} for name, one in self._consumers.items()}
+        consumers = list(self._consumers.values())
+        seen = tuple(
+            Seen(name, dict(one.last), one.rows, sum(consumer.conflated[name] for consumer in consumers))
+            for name, one in self._shown.items()
+        )
+        figures = tuple(consumer.figures() for consumer in consumers)
+        return Pulse("feed", os.getpid(), time.time_ns(), self._rows, self._told, detail, seen=seen, consumers=figures)
 
     def rest(self) -> None:
         """Watch no more."""
@@ -209,11 +228,19 @@ class FeedActor:
         rows = [said for said in batch if isinstance(said, Observation)]
         facts = [said for said in batch if isinstance(said, Fact)]
         if rows:
-            self._rows += len(rows)
+            self._count(rows)
             for consumer in list(self._consumers.values()):
                 consumer.put(rows)
         if facts:
             self._tell_facts(facts)
+
+    def _count(self, rows: Sequence[Observation]) -> None:
+        now = time.time_ns()
+        self._rows += len(rows)
+        for row in rows:
+            shown = self._shown[row.instrument]
+            shown.rows += 1
+            shown.last[type(row).__name__] = now
 
     def _tell_facts(self, facts: Sequence[Fact]) -> None:
         now = time.time_ns()

@@ -1,19 +1,48 @@
 """What those who ask are shown: the monitor's state as figures with their ages. What was never said is None."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from actors.crew import Member
-from actors.words import ActorView, OrderRow, PositionView, RefusalView, Voice, WhyView
+from actors.words import (
+    ActorView,
+    FeedFigures,
+    History,
+    OrderRow,
+    PositionView,
+    RefusalView,
+    Seen,
+    StrategyCard,
+    Voice,
+    WhyView,
+)
 from hean.messages import TradingState
 from hean.monitor import Monitor, MonitorState, StrategyView
+from hean.trading_system import Strategy, default_sizing
+from hean.trips import Trips
 from hean.units import SECOND
 
 
 def shown(state: MonitorState) -> MonitorState:
-    """A monitor's state without what only the monitor itself needs."""
-    return msgspec.structs.replace(state, told={}, told_before={}, curve=[])
+    """A monitor's state without what only the monitor itself needs, and without what has been: see `past`."""
+    left_out: dict[str, Any] = {
+        "told": {},
+        "told_before": {},
+        "curve": [],
+        "fills": [],
+        "trips": [],
+        "trips_open": Trips(),
+    }
+    return structs.replace(state, **left_out)
+
+
+def past(monitor: Monitor, now: int) -> History:
+    """What has been, as far as a monitor remembers it."""
+    state = monitor.state
+    trips = (*monitor.open_trips(), *reversed(state.trips))
+    return History(now, tuple(state.curve), tuple(reversed(state.fills)), trips)
 
 
 def positions(state: MonitorState, now: int) -> tuple[PositionView, ...]:
@@ -96,6 +125,48 @@ def actors(members: Iterable[Member], restarts: Mapping[str, int], now: int) -> 
         )
         for member in members
     )
+
+
+def voices(members: Mapping[str, Member]) -> dict[str, Voice]:
+    """What each strategy last said of itself."""
+    said = {name: member.pulse.voice for name, member in members.items() if member.pulse is not None}
+    return {name: voice for name, voice in said.items() if voice is not None}
+
+
+def card(strategy: Strategy) -> StrategyCard:
+    """What a strategy is and how it is set: all that does not change while it lives."""
+    sizing = strategy.settings.sizing or default_sizing(strategy)
+    return StrategyCard(
+        name=strategy.name,
+        use=strategy.settings.use,
+        enabled=None,
+        instruments=strategy.instruments,
+        config=strategy.component.config.model_dump(mode="json"),
+        share=strategy.share,
+        sizing=sizing.model_dump(mode="json"),
+    )
+
+
+def at_work(card: StrategyCard, state: MonitorState, voice: Voice | None) -> StrategyCard:
+    """The same, with what changes: whether it is switched on, and what it wanted last."""
+    seen = state.strategies.get(card.name, StrategyView())
+    enabled = None if state.ts_last is None else seen.switched is None or seen.switched.on
+    card = structs.replace(card, enabled=enabled, share=card.share if seen.share is None else seen.share)
+    if voice is None:
+        return card
+    return structs.replace(card, ts_last_signal=voice.ts_last_signal, last_signal=voice.last_signal)
+
+
+def feeds(names: Iterable[str], seen: Iterable[Seen], state: MonitorState, now: int) -> tuple[FeedFigures, ...]:
+    """How fresh the market is, by instrument; what was not seen yet has no age."""
+    known = {one.instrument: one for one in seen}
+    found = []
+    for name in names:
+        one = known.get(name, Seen(name, {}, 0, 0))
+        ages = {kind: _age(ts, now) for kind, ts in one.last.items()}
+        live = state.feeds[name].live if name in state.feeds else None
+        found.append(FeedFigures(name, live, min(ages.values(), default=None), ages, one.rows, one.conflated))
+    return tuple(found)
 
 
 def _refusals(view: StrategyView, now: int) -> tuple[RefusalView, ...]:

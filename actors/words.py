@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from hean.messages import Liquidity, Side, TradingState
-from hean.monitor import MonitorState, Point
+from hean.messages import TradingState
+from hean.monitor import FillView, MonitorState, Point
+from hean.trips import RoundTrip
 
 
 class LimitUse(Struct, frozen=True):
@@ -18,32 +19,7 @@ class LimitUse(Struct, frozen=True):
     used: float | None
     limit: float
     unit: str
-
-
-class FillView(Struct, frozen=True):
-    """One fill, as the books have it. Replaced by the monitor's own."""
-
-    trade_id: str
-    client_order_id: str
-    strategy: str
-    instrument: str
-    side: Side
-    quantity: Decimal
-    price: Decimal
-    fee: Decimal
-    fee_currency: str
-    liquidity: Liquidity
-    exit: str
-    reference: float | None
-    ts: int
-
-
-class TripView(Struct, frozen=True):
-    """One round trip. Replaced by the monitor's own."""
-
-    strategy: str
-    instrument: str
-    ts: int
+    amount: float | None = None
 
 
 class Phase(enum.StrEnum):
@@ -132,7 +108,10 @@ class WhyView(Struct, frozen=True):
 
 
 class EngineView(Struct, frozen=True):
-    """The engine at `ts`. `blocked` says why it does not trade, in words; empty while it may."""
+    """The engine at `ts`. `blocked` says why it does not trade, in words; empty while it may.
+
+    `permit` are the reasons against real money, `armed_until` when the lease for it ends; None where there is none.
+    """
 
     ts: int
     venue: str
@@ -153,6 +132,7 @@ class EngineView(Struct, frozen=True):
     actors: tuple[ActorView, ...]
     positions: tuple[PositionView, ...]
     errors: dict[str, dict[str, int]] = field(default_factory=dict)
+    armed_until: int | None = None
 
 
 class StrategyCard(Struct, frozen=True):
@@ -210,12 +190,15 @@ class Picture(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """What has been: the equity curve, oldest first; fills and round trips, newest first. As the monitor knew it at `ts`."""
+    """What has been, as the monitor knew it at `ts`: the equity curve, oldest first; fills and round trips, newest first.
+
+    Trips that are still open come before those that ended.
+    """
 
     ts: int
     curve: tuple[Point, ...]
     fills: tuple[FillView, ...]
-    trips: tuple[TripView, ...]
+    trips: tuple[RoundTrip, ...]
 
 
 class Arming(Struct, frozen=True):

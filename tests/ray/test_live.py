@@ -1,5 +1,6 @@
 """The gates of real money, and a dry run behind them: seen from the engine and from the venue's actor, without Ray."""
 
+import json
 import time
 from decimal import Decimal
 from random import Random
@@ -13,17 +14,17 @@ from actors.gateways.bybit_endpoint import MAINNET, Keys, loopback
 from actors.gateways.bybit_rest import Backoff, BybitRest
 from actors.gateways.bybit_venue import VenueConfig
 from actors.gateways.fence import write_epoch
-from actors.places import KEYS, write_settings
+from actors.places import KEYS, read_settings, write_settings
 from actors.shell import Peer, Seat
 from actors.venue import VenueActor, VenuePlan
 from hean import codec
 from hean.arming import PHRASE, Lease, account_of, bond
-from hean.engine_settings import EngineSettings
-from hean.errors import ConfigError
+from hean.engine_settings import EngineSettings, VenueMode
+from hean.errors import ConfigError, HeanError
 from hean.instruments import Category
 from hean.messages import CancelAll, Envelope, OrderExpired, OrderFact, Side, SubmitOrder, TimeInForce
-from hean.store.engine_book import BOOK, EngineBook
-from hean.units import DAY
+from hean.store.engine_book import BOOK, EngineBook, lease_in
+from hean.units import DAY, SECOND
 from tests.ray.stage import CHURN
 
 PERP = "BTCUSDT-LINEAR.BYBIT"
@@ -82,6 +83,32 @@ def venue(tmp_path):
         actor.log.close()
 
 
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """Begin an engine that reaches no venue."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    made = []
+
+    def begin(**gates):
+        write_settings(tmp_path / SETTINGS, live(**gates))
+        write_keys(tmp_path, "key", "secret")
+        made.append(EngineActor(str(tmp_path)))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        assert one.shutdown()
+        one._book.close()
+        one.log.close()
+
+
+def wait(what, until, seconds=10):
+    limit = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < limit, f"no {what}"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("gates", "reasons"),
     [
@@ -92,20 +119,87 @@ def venue(tmp_path):
         (OPEN, ()),
     ],
 )
-def test_the_engine_says_which_gates_of_real_money_are_shut(tmp_path, monkeypatch, gates, reasons):
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing is asked of the real venue
-    write_settings(tmp_path / SETTINGS, live(**gates))
-    engine = EngineActor(str(tmp_path))
+def test_the_engine_says_which_gates_of_real_money_are_shut(engine, gates, reasons):
+    begun = engine(**gates)
+    status = begun.status()
+    reasons = (*reasons, "hean arm")
+    assert len(status.permit) == len(reasons)
+    assert all(remedy in reason for remedy, reason in zip(reasons, status.permit, strict=True))
+    assert status.dry_run is gates.get("dry_run", True)
+    assert status.trading is None
+
+
+def test_an_engine_with_real_money_begins_nothing_until_it_is_armed(engine, tmp_path):
+    begun = engine(**OPEN)
+    wait("word on what is lacking", lambda: any("hean arm" in reason for reason in begun.status().blocked))
+    assert begun.status().epoch == 0
+    asked = begun.arm("ada")
+    assert (asked.granted, asked.reasons, asked.phrase) == (False, (), PHRASE)
+    assert asked.allowed["gross exposure"] == "2 times the equity"
+    for nonce, phrase in ((asked.nonce, "I accept"), (asked.nonce, PHRASE), ("0" * 32, PHRASE)):
+        with pytest.raises(HeanError, match="hean arm"):
+            begun.arm("ada", nonce, phrase)  # the first used it up
+    assert begun.status().armed_until is None
+    given = begun.arm("ada", begun.arm("ada").nonce, PHRASE)
+    assert given.granted
+    assert DAY - SECOND < given.until - time.time_ns() <= DAY
+    assert begun.status().armed_until == given.until
+    assert lease_in(tmp_path / BOOK).person == "ada"
+    wait("life", lambda: begun.status().epoch == 1)
+    assert not any("hean arm" in reason for reason in begun.status().blocked)
+
+
+def test_what_is_armed_is_not_made_larger_and_what_is_changed_is_armed_no_more(engine, tmp_path):
+    begun = engine(**OPEN)
+    begun.arm("ada", begun.arm("ada").nonce, PHRASE)
+    wait("strategies", lambda: begun.picture().strategies)
+    with pytest.raises(ConfigError, match=r"sizing of churn.*hean up"):
+        begun.configure("churn", {"sizing.notional": 601}, "bob", "more of it")
+    assert begun.status().armed_until is not None
+    said = begun.configure("churn", {"sizing.notional": 500}, "bob", "less of it")
+    assert "hean arm" in said
+    assert begun.status().armed_until is None
+    assert lease_in(tmp_path / BOOK) is None
+    wait("other settings", lambda: begun.settings.strategies[0].sizing.notional == 500)
+    wait("word on what is lacking", lambda: any("hean arm" in reason for reason in begun.status().blocked))
+    assert read_settings(tmp_path / SETTINGS) == begun.settings
+
+
+def test_at_the_end_of_the_lease_nothing_new_is_opened(engine, tmp_path):
+    begun = engine(**OPEN)
+    wait("word on what is lacking", lambda: begun.status().blocked)
+    grant(tmp_path, Lease(bond(begun.settings, account_of("key")), "ada", 0, time.time_ns()))
+    begun._started = begun._settled = True  # as after a day of trading
+    begun._go_on()
+    assert any("ada armed ended" in reason for reason in begun.status().blocked)
+    (stop,) = (
+        json.loads(line)
+        for line in (tmp_path / "logs" / "engine.log").read_text().splitlines()
+        if "StopTrading" in line
+    )
+    assert (stop["said"]["finish"], stop["said"]["flatten"]) == (True, False)
+    assert "ada armed ended" in stop["said"]["reason"]
+
+
+def test_the_lease_of_another_account_counts_for_nothing(engine, tmp_path):
+    begun = engine(**OPEN)
+    begun.arm("ada", begun.arm("ada").nonce, PHRASE)
+    write_keys(tmp_path, "another", "secret")
+    assert any("armed for other account" in reason for reason in begun.status().permit)
+
+
+@pytest.mark.parametrize("venue", ["paper", "demo"])
+def test_elsewhere_there_is_nothing_to_arm(tmp_path, monkeypatch, venue):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    write_settings(tmp_path / SETTINGS, live().model_copy(update={"venue": VenueMode(venue)}))
+    begun = EngineActor(str(tmp_path))
     try:
-        status = engine.status()
-        assert len(status.permit) == len(reasons)
-        assert all(remedy in reason for remedy, reason in zip(reasons, status.permit, strict=True))
-        assert status.dry_run is gates.get("dry_run", True)
-        assert status.trading is None
+        with pytest.raises(HeanError, match=f"nothing to arm: the venue is {venue}"):
+            begun.arm("ada")
     finally:
-        assert engine.shutdown()
-        engine._book.close()
-        engine.log.close()
+        assert begun.shutdown()
+        begun._book.close()
+        begun.log.close()
 
 
 def grant(home, lease):
