@@ -3,7 +3,7 @@
 They are encoded as they are, and not validated once more on their way out: the tests do that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -25,12 +25,12 @@ from actors.words import (
     PositionView,
     RefusalView,
     StrategyCard,
-    TripView,
     WhyView,
 )
 from hean.instruments import split_id
-from hean.monitor import Point
+from hean.monitor import PARTS, Point
 from hean.processes.runs import RunView, StepView
+from hean.trips import RoundTrip
 from hean.units import MILLISECOND, SECOND, utc
 
 Body = dict[str, Any]
@@ -41,9 +41,6 @@ FACTS = "monitor"
 
 LAG_S = 120.0
 """An engine whose books were not compared with the venue for as long is not well."""
-
-PARTS = ("price", "basis", "funding", "fees", "slippage", "interest", "adjustments")
-"""What a profit is made of."""
 
 _QUOTES = ("USDT", "USDC", "USD")
 _ALL = 10**9
@@ -71,7 +68,7 @@ def status(picture: Picture) -> Body:
         "discrepancies": view.discrepancies,
         "recovery_s": view.recovery_s,
         "dry_run": view.dry_run,
-        "armed_until": maybe_at(getattr(view, "armed_until", None)),
+        "armed_until": maybe_at(view.armed_until),
         "permit": view.permit,
         "actors": view.actors,
         "errors": view.errors,
@@ -181,22 +178,23 @@ def equity(picture: Picture, history: History, *, points: int = 500) -> Body:
         "marks_known": view.marks_known,
         "cash": money(picture.monitor.cash),
         "curve": [_point(one) for one in thinned(history.curve, points)],
-        "by_strategy": {name: profit(picture, name) for name in getattr(picture.monitor, "profits", {})},
+        "by_strategy": {name: profit(picture, name) for name in picture.monitor.profits},
     }
 
 
 def profit(picture: Picture, strategy: str) -> dict[str, str]:
     """What a strategy gained and lost, in parts; empty where that is not known."""
-    parts = getattr(picture.monitor, "profits", {}).get(strategy)
+    parts = picture.monitor.profits.get(strategy)
     if parts is None:
         return {}
-    return {name: f"{getattr(parts, name):f}" for name in PARTS} | {"net": f"{parts.net():f}"}
+    found: dict[str, Decimal] = {name: getattr(parts, name) for name in PARTS}
+    return {name: f"{part:f}" for name, part in (found | {"net": sum(found.values(), Decimal(0))}).items()}
 
 
-def naked(picture: Picture) -> Decimal | None:
-    """What should be hedged and is not, over all pairs; None where a price is not known."""
-    amounts = [getattr(one, "amount", None) for one in picture.limits if one.rule == "MAX_NAKED"]
-    return None if None in amounts else sum((one for one in amounts if one is not None), Decimal(0))
+def naked(picture: Picture) -> float | None:
+    """What should be hedged and is not, over all pairs, in the quote currency; None where a price is not known."""
+    amounts = [one.amount for one in picture.limits if one.rule == "MAX_NAKED"]
+    return None if None in amounts else sum(one for one in amounts if one is not None)
 
 
 def thinned(curve: Sequence[Point], most: int) -> list[Point]:
@@ -272,7 +270,7 @@ def _fill(one: FillView) -> Body:
     }
 
 
-def _trade(one: TripView) -> Body:
+def _trade(one: RoundTrip) -> Body:
     return {
         "strategy": one.strategy,
         "instruments": one.instruments,
@@ -295,7 +293,7 @@ def _point(one: Point) -> Body:
         "ts": at(one.ts),
         "equity": money(one.equity),
         "marks_known": one.marks_known,
-        "parts": {name: f"{part:f}" for name, part in getattr(one, "parts", {}).items()},
+        "parts": {name: f"{part:f}" for name, part in one.parts.items()},
     }
 
 
@@ -350,7 +348,7 @@ def risk(picture: Picture) -> Body:
         "trading": view.trading,
         "reason": view.reason,
         "tripped": view.tripped,
-        "naked": money(naked(picture)),
+        "naked": naked(picture),
         "limits": [
             {
                 "rule": one.rule,
@@ -359,7 +357,7 @@ def risk(picture: Picture) -> Body:
                 "limit": one.limit,
                 "left": None if one.used is None else one.limit - one.used,
                 "unit": one.unit,
-                "amount": money(getattr(one, "amount", None)),
+                "amount": one.amount,
             }
             for one in picture.limits
         ],
@@ -443,6 +441,23 @@ def _step(one: StepView) -> Body:
         "reason": one.reason,
         "output": redacted(one.output),
     }
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def settings(tree: Mapping[str, Any], origins: Mapping[str, str]) -> list[Body]:
+    """`GET /settings`: every setting by its dotted name; what is secret, or is named like it, is not shown."""
+    hidden: dict[str, Any] = redacted(tree)
+    return [{"name": name, "value": value, "origin": origins.get(name)} for name, value in _leaves(hidden)]
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 # --- values -----------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ class _Shape(BaseModel):
 class Wish(_Shape):
     """Who asks for something. Without a name it is the API that asks."""
 
+    model_config = ConfigDict(str_strip_whitespace=True)
+
     person: str = Field(default="", max_length=100, description="Who wishes it; it is written down.", examples=["ada"])
 
 
@@ -410,7 +412,7 @@ class Limit(_Shape):
     limit: float
     left: float | None
     unit: str = Field(description="share (of the equity), orders, errors, deaths or s.")
-    amount: Money | None = Field(description="What is used in the quote currency, where it is money.")
+    amount: float | None = Field(description="What is used in the quote currency, where it is money.")
 
 
 class Risk(_Shape):
@@ -418,7 +420,7 @@ class Risk(_Shape):
     trading: str | None
     reason: str
     tripped: str
-    naked: Money | None = Field(description="Value held that should be hedged and is not; in the quote currency.")
+    naked: float | None = Field(description="Value held that should be hedged and is not; in the quote currency.")
     limits: list[Limit]
     refusals: list[Refusal] = Field(description="Newest first.")
 
@@ -437,12 +439,22 @@ class Settings(_Shape):
     settings: list[Setting]
 
 
+class Taken(_Shape):
+    """What a process is asked for with."""
+
+    name: str
+    usual: str | None = Field(description="What it is where not given; null where it must be.")
+    about: str
+
+
 class Process(_Shape):
     """A process that may be asked for."""
 
     name: str
     version: int
     about: str
+    takes: list[Taken]
+    further: str = Field(description="What else may be given, in words; empty where nothing may.")
 
 
 class StepOfRun(_Shape):

@@ -21,7 +21,6 @@ from actors.words import (
     ConsumerFigures,
     EngineView,
     FeedFigures,
-    FillView,
     History,
     LimitUse,
     Phase,
@@ -29,7 +28,6 @@ from actors.words import (
     StrategyCard,
     Voice,
 )
-from hean.backtest.result import RoundTrip
 from hean.errors import ConfigError, HeanError
 from hean.messages import (
     CapitalAllocated,
@@ -53,6 +51,8 @@ from hean.messages import (
     OrderSubmitted,
     PairFinished,
     PositionChanged,
+    ProfitParts,
+    ProfitsStated,
     ReconcileCompleted,
     Severity,
     Side,
@@ -60,8 +60,9 @@ from hean.messages import (
     TradingState,
     TradingStateChanged,
 )
-from hean.monitor import Monitor, Point
+from hean.monitor import PARTS, Monitor
 from hean.processes.runs import RunStatus, RunView, StepView
+from hean.trips import RoundTrip
 from hean.units import HOUR, MINUTE, SECOND
 
 BTC, ETH = "BTCUSDT-LINEAR.BYBIT", "ETHUSDT-LINEAR.BYBIT"
@@ -72,8 +73,8 @@ PAIRS = {HARVEST: (BTC, BTC_SPOT, Decimal("0.05")), BASIS: (ETH, ETH_SPOT, Decim
 PHRASE = "I accept real losses"
 PAST_S = 2 * 3600
 STEP_S = 60
+BROUGHT_IN = Decimal(100_000)
 FEE = Decimal("0.00055")
-PART_NAMES = ("price", "basis", "funding", "fees", "slippage", "interest", "adjustments")
 
 
 class FakeEngine:
@@ -106,9 +107,7 @@ class FakeEngine:
         self._orders = 0
         self._price = dict(LEVEL)
         self._entry: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
-        self._parts = dict.fromkeys(PART_NAMES, Decimal(0))
-        self._curve: list[Point] = []
-        self._fills: list[FillView] = []
+        self._parts = {name: dict.fromkeys(PARTS, Decimal(0)) for name in (*PAIRS, IMPULSE, "")}
         self._trips: list[RoundTrip] = []
         self._stopped: str | None = None
         self._nonce = ""
@@ -123,7 +122,7 @@ class FakeEngine:
         self._must_answer()
         self._advance()
         now, state = self._now(), self._monitor.state
-        names = list(PAIRS) + [IMPULSE]
+        names = [*PAIRS, IMPULSE]
         voices = {
             HARVEST: Voice(41_230, 4, ("met: three settlements above 1 bp", "waits for: the basis below its median")),
             BASIS: Voice(83_011, 9, ("met: half-life below 24 h", "waits for: a deviation of 2.0 (now 1.3)")),
@@ -168,7 +167,8 @@ class FakeEngine:
     async def history(self) -> History:
         self._must_answer()
         self._advance()
-        return History(self._now(), tuple(self._curve), tuple(reversed(self._fills)), tuple(reversed(self._trips)))
+        state = self._monitor.state
+        return History(self._now(), tuple(state.curve), tuple(reversed(state.fills)), tuple(reversed(self._trips)))
 
     async def start(self, *, person: str, trace: str) -> str:
         self._hear("start", person=person, trace=trace)
@@ -352,26 +352,26 @@ class FakeEngine:
                 f"f{self._orders}", BTC, Decimal("-0.05"), Decimal("0.0001"), Decimal(64_000), amount, self._ts
             )
             self._tell(settled)
-            self._parts["funding"] += amount
+            self._parts[HARVEST]["funding"] += amount
 
     def _round_trip(self, name: str, side: Side) -> None:
         quantity = Decimal("0.01") if name == BTC else Decimal("0.2")
         entry = self._trade(IMPULSE, name, side, quantity, Liquidity.TAKER)
         self._move(1.0)
         closed = self._trade(
-            IMPULSE, name, side.other, quantity, Liquidity.TAKER, exit=self._chance.choice(("", "stop"))
+            IMPULSE, name, side.other, quantity, Liquidity.TAKER, closed_by=self._chance.choice(("", "stop"))
         )
         fees = (entry.price + closed.price) * quantity * FEE
         gross = (closed.price - entry.price) * quantity * side
-        self._parts["price"] += gross
+        self._parts[IMPULSE]["price"] += gross
         self._trips.append(
             RoundTrip(
                 strategy=IMPULSE,
                 instruments=(name,),
                 side="long" if side is Side.BUY else "short",
                 quantity=quantity,
-                ts_open=entry.ts - 9 * MINUTE,
-                ts_close=closed.ts,
+                ts_open=entry.ts_event - 9 * MINUTE,
+                ts_close=closed.ts_event,
                 entry_price=entry.price,
                 exit_price=closed.price,
                 pnl=gross - fees,
@@ -388,8 +388,8 @@ class FakeEngine:
         return order
 
     def _trade(
-        self, strategy: str, name: str, side: Side, quantity: Decimal, liquidity: Liquidity, *, exit: str = ""
-    ) -> FillView:
+        self, strategy: str, name: str, side: Side, quantity: Decimal, liquidity: Liquidity, *, closed_by: str = ""
+    ) -> OrderFilled:
         order = self._submit(strategy, name, side, quantity)
         self._tell(OrderAccepted(order, strategy, name, f"v-{order}"))
         reference = self._mark(name)
@@ -407,33 +407,17 @@ class FakeEngine:
             "USDT",
             liquidity,
             reference,
-            exit,
+            closed_by,
             self._ts,
         )
         self._tell(told)
-        self._parts["fees"] -= fee
-        self._parts["slippage"] -= (price - reference) * side * quantity
+        self._parts[strategy]["fees"] -= fee
+        self._parts[strategy]["slippage"] -= (price - reference) * side * quantity
         held, _ = self._entry.get((strategy, name), (Decimal(0), Decimal(0)))
         after = held + side * quantity
         self._entry[strategy, name] = (after, price if after else Decimal(0))
         self._tell(PositionChanged(strategy, name, after, Decimal(0), price if after else Decimal(0)))
-        fill = FillView(
-            told.trade_id,
-            order,
-            strategy,
-            name,
-            side,
-            quantity,
-            price,
-            fee,
-            "USDT",
-            liquidity,
-            exit,
-            reference,
-            self._ts,
-        )
-        self._fills = [*self._fills, fill][-1_000:]
-        return fill
+        return told
 
     def _flatten(self) -> None:
         self._ts = max(self._ts, self._now() - 1)
@@ -445,16 +429,22 @@ class FakeEngine:
                 self._trade(strategy, name, side, abs(held), Liquidity.TAKER)
 
     def _equity(self, now: int) -> None:
-        if self._curve and now - self._curve[-1].ts < SECOND // 2:
+        last = self._monitor.state.equity
+        if last is not None and now - last.ts < SECOND // 2:
             return
-        open_gain = Decimal(0)
-        for (_, name), (held, entry) in self._entry.items():
-            open_gain += held * (self._mark(name) - entry)
-        parts = self._parts | {"basis": open_gain.quantize(Decimal("0.01"))}
-        equity = (Decimal(100_000) + sum(parts.values())).quantize(Decimal("0.01"))
+        gains = dict.fromkeys(self._parts, Decimal(0))
+        for (strategy, name), (held, entry) in self._entry.items():
+            gains[strategy] += held * (self._mark(name) - entry)
+        stated = {
+            name: ProfitParts(
+                **(parts | {"basis": parts["basis"] + gains[name]}), brought_in=BROUGHT_IN if not name else Decimal(0)
+            )
+            for name, parts in self._parts.items()
+        }
+        profit = sum((getattr(one, part) for one in stated.values() for part in PARTS), Decimal(0))
+        equity = (BROUGHT_IN + profit).quantize(Decimal("0.01"))
+        self._tell(ProfitsStated(stated), now)
         self._tell(EquityChanged(equity, equity - 40_000, marks_known=True), now)
-        point = _point(now, equity, {name: part.quantize(Decimal("0.0001")) for name, part in parts.items()})
-        self._curve = [*self._curve, point][-4_000:]
 
     def _move(self, size: float) -> None:
         for perp, spot in ((BTC, BTC_SPOT), (ETH, ETH_SPOT)):
@@ -632,10 +622,4 @@ def _runs(began: int) -> list[RunView]:
 def _limit(
     rule: str, subject: str, used: float | None, limit: float, unit: str, amount: float | None = None
 ) -> LimitUse:
-    known = {"amount": amount} if "amount" in LimitUse.__struct_fields__ else {}
-    return LimitUse(rule, subject, used, limit, unit, **known)
-
-
-def _point(ts: int, equity: Decimal, parts: dict[str, Decimal]) -> Point:
-    known = {"parts": parts} if "parts" in Point.__struct_fields__ else {}
-    return Point(ts, equity, True, **known)
+    return LimitUse(rule, subject, used, limit, unit, amount)
