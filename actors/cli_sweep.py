@@ -2,20 +2,36 @@
 """`hean sweep`: a strategy and what to vary in; every trial, and what it is worth, out."""
 
 import json
-import os
-import shutil
-import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from actors.cli_backtest import laid_out, must_be_writable
+from actors.cli_options import (
+    CATALOG,
+    Address,
+    AsJson,
+    Assignments,
+    CandleLength,
+    Capital,
+    CatalogPlace,
+    End,
+    FillTier,
+    Start,
+    Strategies,
+    Symbols,
+    Synthetic,
+    VenueName,
+    Workers,
+    laid_out,
+    must_be_writable,
+    settings_of,
+)
 from actors.console import people, progress_bar, saying_errors
+from actors.own_ray import stopped_by_signals, workers_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +43,6 @@ if TYPE_CHECKING:
 _RUNS = Path("runs")
 _SHOWN = 10
 _INTERRUPTED = 130
-_LONGEST_TEMP = 16  # of a path to a socket Linux takes 107 letters, and Ray makes the rest
 
 
 def sweep(
@@ -38,14 +53,7 @@ def sweep(
             help="TOML file with [base] (settings of the backtest), [parameters], kind, count and seed.",
         ),
     ] = None,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--strategy",
-            "-s",
-            help="funding-harvester, basis-arbitrage, impulse, or path/to/file.py:ClassName. Repeat it to run several together.",
-        ),
-    ] = None,
+    strategy: Strategies = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,33 +67,18 @@ def sweep(
         int | None, typer.Option("--random", help="Draw so many combinations, in place of the whole grid.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="What they are drawn from [default: 1].")] = None,
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", help="Symbols, divided by commas, all in each trial [default: BTCUSDT].")
-    ] = None,
-    start: Annotated[str | None, typer.Option("--start", help="First day or instant of trading, UTC.")] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Day or instant trading ends before, UTC.")] = None,
-    capital: Annotated[str | None, typer.Option("--capital", help="USDT to begin with [default: 10000].")] = None,
-    venue: Annotated[
-        str | None, typer.Option("--venue", help="Whose market: BYBIT, BINANCE or SYNTHETIC [default: BYBIT].")
-    ] = None,
-    interval: Annotated[str | None, typer.Option("--interval", help="Length of the candles, such as 5m.")] = None,
-    tier: Annotated[str | None, typer.Option("--tier", help="What orders fill against: bars, trades or book.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting of every trial: venue.fee_tier=vip1. Repeat it.")
-    ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Allow made-up data; the report is stamped.")] = False,
-    catalog: Annotated[
-        Path, typer.Option("--catalog", envvar="HEAN_CATALOG", help="Directory of the market data.")
-    ] = Path("catalog"),
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Backtests at a time [default: one to a processor].")
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address", help="A Ray cluster to run on, host:port, in place of one of its own on this machine."
-        ),
-    ] = None,
+    symbols: Symbols = None,
+    start: Start = None,
+    end: End = None,
+    capital: Capital = None,
+    venue: VenueName = None,
+    interval: CandleLength = None,
+    tier: FillTier = None,
+    assignments: Assignments = None,
+    synthetic: Synthetic = False,
+    catalog: CatalogPlace = CATALOG,
+    workers: Workers = None,
+    address: Address = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory of the results [default: runs/sweep-<its id>].")
     ] = None,
@@ -94,7 +87,7 @@ def sweep(
         Path | None,
         typer.Option("--report", help="Where the HTML report goes [default: report.html in that directory]."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run one backtest with many settings, and say how little the best of them proves.
 
@@ -114,17 +107,17 @@ def sweep(
         from hean.store.catalog import Catalog
         from hean.store.trials import Sweep, SweepDirectory, parameter_types
 
-        options = {
-            "symbols": symbols,
-            "start": start,
-            "end": end,
-            "capital": capital,
-            "venue_name": venue,
-            "interval": interval,
-            "tier": tier,
-            "synthetic": synthetic or None,
-        }
-        settings = _settings(
+        options = settings_of(
+            symbols=symbols,
+            start=start,
+            end=end,
+            capital=capital,
+            venue=venue,
+            interval=interval,
+            tier=tier,
+            synthetic=synthetic,
+        )
+        settings = sweep_settings(
             settings_file, options, strategy or (), assignments or (), parameters or (), random=random, seed=seed
         )
         tape = Catalog(catalog)
@@ -150,7 +143,7 @@ def sweep(
             raise typer.Exit(_INTERRUPTED)
 
 
-def _settings(
+def sweep_settings(
     file: Path | None,
     options: Mapping[str, object],
     strategies: Sequence[str],
@@ -215,13 +208,7 @@ def _run(
     """Run what is left; says whether it came to its end."""
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from hean.backtest.market import load_market
-    from hean.settings import BacktestSettings, validated
-    from hean.trading_system import build_strategies
-
-    def load(trial: "Trial") -> Any:
-        run = validated(BacktestSettings, trial.tree)
-        return load_market(run, build_strategies(run), catalog)
+    from hean.backtest.sweep import market_of
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
     with redirect_stdout(sys.stderr), Progress(*columns, **progress_bar()) as bar:
@@ -238,77 +225,18 @@ def _run(
 
         try:
             # Ray has an answer of its own to SIGTERM, which it gives while it starts: ours comes after.
-            with _joined(address) if address is not None else _of_its_own(workers), _stopped_by_signals():
+            with workers_at(address, workers), stopped_by_signals():
                 from actors.gateways.compute import run_trials
 
-                run_trials(trials, load=load, keep=lambda rows: directory.keep(rows, types), progress=told)
+                run_trials(
+                    trials,
+                    load=lambda one: market_of(one, catalog),
+                    keep=lambda rows: directory.keep(rows, types),
+                    progress=told,
+                )
         except KeyboardInterrupt:
             return False
     return True
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM end the sweep as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _of_its_own(workers: int | None) -> Iterator[None]:
-    """A Ray of this command: on loopback, behind a token nobody else has, without the venue's keys, and gone with it."""
-    from actors.cluster import environment
-    from actors.detached import scrubbed
-    from actors.gateways.compute import SECRETS
-
-    above = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="hean-", dir=above if len(above) <= _LONGEST_TEMP else "/tmp"))  # noqa: S108
-    inherited = dict(os.environ)
-    # Backtests may give way to whatever else this machine does: they stay as nice as Ray makes them.
-    own = {name: value for name, value in environment(folder).items() if name != "RAY_worker_niceness"}
-    handed_down = {name: value for name, value in scrubbed(inherited).items() if not name.startswith(SECRETS)}
-    os.environ.clear()
-    os.environ.update({**handed_down, **own, "RAY_task_oom_retries": "3"})
-    try:
-        _init("local", num_cpus=workers, include_dashboard=False, _temp_dir=str(folder / "r"))
-        yield
-    finally:
-        import ray
-
-        ray.shutdown()
-        os.environ.clear()
-        os.environ.update(inherited)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _joined(address: str) -> Iterator[None]:
-    """Somebody's cluster: HEAN, the same, must be installed on each of its nodes."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    _init(address)
-    try:
-        yield
-    finally:
-        import ray
-
-        ray.shutdown()
-
-
-def _init(address: str, **options: Any) -> None:
-    import logging
-
-    import ray
-
-    from hean.errors import HeanError
-
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as refusal:  # Ray raises whatever it likes, plain exceptions among it
-        said = next((line.strip() for line in str(refusal).splitlines() if line.strip()), type(refusal).__name__)
-        raise HeanError(f"Ray at {address} does not start, or does not take us in: {said}") from refusal
 
 
 def _conclude(

@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 import hean
 from hean.backtest import kernels
-from hean.backtest.market import Market, asked_of
+from hean.backtest.market import Market, asked_of, load_market
 from hean.backtest.report import without_places
 from hean.backtest.result import RunResult
 from hean.backtest.run import run_on
@@ -121,7 +121,7 @@ class SweepSettings(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _flat(cls, said: object) -> object:
         """Names as paths: TOML reads `strategy.trigger = [2, 3]` as a table within a table."""
-        return dict(_leaves(said, "")) if isinstance(said, Mapping) else said
+        return dict(leaves(said)) if isinstance(said, Mapping) else said
 
     @model_validator(mode="after")
     def _countable(self) -> Self:
@@ -184,13 +184,14 @@ def _scalar(text: str) -> Any:
     return float(text) if re.fullmatch(_NUMBER, text) else text.strip("\"'")
 
 
-def _leaves(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Parameters by their whole paths."""
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping) and value.keys() & {"low", "high"}:
             yield name, validated(Range, value, where=f"parameters.{name}")
         elif isinstance(value, Mapping):
-            yield from _leaves(value, name)
+            yield from leaves(value, name)
         elif isinstance(value, list | tuple | Range):
             yield name, value
         else:
@@ -274,10 +275,10 @@ def _specified(
         if names not in recorded:
             recorded[names] = catalog.fingerprint(names)
     except HeanError as refusal:
-        return Trial(_hash("refused", tree, code), number, parameters, tree, code, "", str(refusal))
-    market = _hash("market", asked_of(run, strategies), recorded[names])
+        return Trial(hashed("refused", tree, code), number, parameters, tree, code, "", str(refusal))
+    market = hashed("market", asked_of(run, strategies), recorded[names])
     made_from = without_places(run.model_dump(mode="json"))
-    return Trial(_hash("trial", made_from, recorded[names], code), number, parameters, tree, code, market)
+    return Trial(hashed("trial", made_from, recorded[names], code), number, parameters, tree, code, market)
 
 
 def laid_over(tree: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,7 +322,7 @@ def _put(branch: Any, path: str, value: Any, name: str) -> None:
 
 def sweep_id(settings: SweepSettings, trials: Sequence[Trial]) -> str:
     """What a sweep is known by: all that is tried, of what, by which code."""
-    return _hash("sweep", without_places(settings.model_dump(mode="json")), [trial.id for trial in trials])
+    return hashed("sweep", without_places(settings.model_dump(mode="json")), [trial.id for trial in trials])
 
 
 def code_of(run: BacktestSettings) -> str:
@@ -357,7 +358,8 @@ def _own_code() -> str:
     return digest.hexdigest()
 
 
-def _hash(*parts: object) -> str:
+def hashed(*parts: object) -> str:
+    """Values as one word, the same in every process and on every day."""
     encoder = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
     return hashlib.sha256(encoder.encode(parts)).hexdigest()
 
@@ -409,6 +411,16 @@ class Row(Struct, frozen=True):
     synthetic: bool | None = None
     result_hash: str | None = None
     seconds: float | None = None
+
+
+def market_of(trial: Trial, catalog: Catalog) -> Market:
+    """Read what a trial is played on.
+
+    Raises:
+        HeanError: As `load_market`.
+    """
+    run = validated(BacktestSettings, trial.tree)
+    return load_market(run, build_strategies(run), catalog)
 
 
 def refused(trial: Trial, error: str) -> Row:
