@@ -132,6 +132,11 @@ class BasisArbitrage:
         )
 
     @property
+    def longest_hold(self) -> int:
+        """After so many nanoseconds it leaves."""
+        return self._max_hold
+
+    @property
     def warmup_ns(self) -> int:
         return self._window
 

@@ -164,6 +164,11 @@ class ImpulseEngine:
         return state
 
     @property
+    def longest_hold(self) -> int:
+        """After so many nanoseconds it leaves."""
+        return self._hold
+
+    @property
     def warmup_ns(self) -> int:
         """How much of the market it must be told before it says what it would have said had it always listened."""
         return self.config.volume_days * DAY + max(2, self.config.context_window_h) * HOUR + DAY
