@@ -1,5 +1,5 @@
 # ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults
-"""The engine's commands: `hean up`, `down`, `demo`, `status`, `positions`, `orders`, `why`, `start`, `stop`, `flatten`, `kill`, `reset`, `logs`, `replay`."""
+"""The engine's commands, from `hean up` to `hean replay`: `COMMANDS` lists them."""
 
 import sys
 import threading
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from actors.foreground import Wanted
     from actors.last_resort import Flattened
     from actors.up import Surroundings
-    from actors.words import EngineView
+    from actors.words import Arming, EngineView
     from hean.engine_settings import EngineSettings
 
 Home = Annotated[
@@ -39,6 +39,7 @@ PagePort = Annotated[
         "--page-port", min=1, max=65535, help="Where the page listens, on loopback [default: 3000].", show_default=False
     ),
 ]
+Strategy = Annotated[str, typer.Argument(help="Its name, as `hean why` shows it.")]
 _HOME = Path(".hean")
 _DEMO_HOME = Path(".hean-demo")
 _INTERRUPTED = 130
@@ -268,19 +269,26 @@ def why(
 def start(home: Home = _HOME, as_json: AsJson = False) -> None:
     """Let it trade, after it was stopped or the kill switch was reset."""
     with saying_errors(as_json=as_json):
-        _order(home, "start", as_json=as_json)
+        _order(home, "start", as_json=as_json, person=_person())
 
 
-def stop(home: Home = _HOME, as_json: AsJson = False) -> None:
+def stop(
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Let what is being opened come to its end; without it, entries are called back."),
+    ] = False,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
     """Open nothing more; what is held is held, and closed when its strategy says so. It stays so over restarts."""
     with saying_errors(as_json=as_json):
-        _order(home, "stop", as_json=as_json, flatten=False)
+        _order(home, "stop", as_json=as_json, finish=finish, person=_person())
 
 
 def flatten(reason: Reason, home: Home = _HOME, as_json: AsJson = False) -> None:
     """Close everything, and open nothing more until `hean start`."""
     with saying_errors(as_json=as_json):
-        _order(home, "stop", as_json=as_json, note=_reason(reason), flatten=True)
+        _order(home, "stop", as_json=as_json, flatten=True, person=_person(), reason=_reason(reason))
 
 
 def kill(
@@ -313,7 +321,65 @@ def kill(
 def reset(reason: Reason, home: Home = _HOME, as_json: AsJson = False) -> None:
     """Put the kill switch back. Trading begins only with `hean start`."""
     with saying_errors(as_json=as_json):
-        _order(home, "reset", _person(), _reason(reason), as_json=as_json)
+        _order(home, "reset", as_json=as_json, person=_person(), reason=_reason(reason))
+
+
+def enable(strategy: Strategy, reason: Reason, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Let a strategy open positions again, after it was disabled."""
+    with saying_errors(as_json=as_json):
+        _order(home, "switch", strategy, as_json=as_json, on=True, person=_person(), reason=_reason(reason))
+
+
+def disable(strategy: Strategy, reason: Reason, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """Let one strategy open nothing more; what it holds it may close. The others go on. It stays so over restarts."""
+    with saying_errors(as_json=as_json):
+        _order(home, "switch", strategy, as_json=as_json, on=False, person=_person(), reason=_reason(reason))
+
+
+def configure(
+    strategy: Strategy,
+    assignments: Annotated[
+        list[str], typer.Argument(help="New values, such as trigger=2.5 or share=0.2; NAME= puts the default back.")
+    ],
+    reason: Reason,
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Set a strategy otherwise: the core begins anew with it in some seconds, and what is held stays held.
+
+    It lasts until `hean down`: to keep it, write it into your settings file as well.
+
+    Example:
+
+      hean configure impulse-BTC trigger=2.5 --reason "too many small trades"
+    """
+    with saying_errors(as_json=as_json):
+        changes = _changes(assignments)
+        _order(home, "configure", strategy, changes, as_json=as_json, person=_person(), reason=_reason(reason))
+
+
+def arm(
+    nonce: Annotated[str, typer.Option("--nonce", help="The nonce that `hean arm` gave less than a minute ago.")] = "",
+    phrase: Annotated[str, typer.Option("--phrase", help="The phrase that it asked for.")] = "",
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Arm live trading for a day: the last gate before real money. It shows what would be allowed, and asks for a phrase."""
+    with saying_errors(as_json=as_json):
+        answer = _asked_to_arm(home, nonce, phrase)
+        if answer.nonce and not as_json:
+            _show_allowed(answer)
+            if sys.stdin.isatty():
+                typed = typer.prompt(f'Type "{answer.phrase}" to go on', err=True)
+                answer = _asked_to_arm(home, answer.nonce, typed)
+            else:
+                typer.echo(f'hean arm --nonce {answer.nonce} --phrase "{answer.phrase}"')
+        if as_json:
+            _print_json(answer)
+        elif not answer.nonce:
+            typer.echo("\n  ".join((answer.said, *answer.reasons)))
+        if not answer.granted:
+            raise typer.Exit(1)
 
 
 def logs(
@@ -425,6 +491,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     flatten,
     kill,
     reset,
+    enable,
+    disable,
+    configure,
+    arm,
     logs,
     replay,
 )
@@ -615,15 +685,60 @@ _spinner = _Spinner
 # --- orders to the engine ---------------------------------------------------------------------------
 
 
-def _order(home: Path, method: str, *arguments: Any, as_json: bool, note: str = "", **named: Any) -> None:
+def _order(home: Path, method: str, *arguments: Any, as_json: bool, **named: Any) -> None:
     """Have the engine do something, write down who wanted it, and say what it said."""
+    from actors import up as everything
+
+    trace = _noted(home, method, arguments, named)
+    _say(str(everything.ask(home, method, *arguments, trace=trace, **named)), as_json=as_json)
+
+
+def _noted(home: Path, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> str:
+    """Write down what a person wants; the trace that all carries which it sets going."""
+    import secrets
+
     from actors import up as everything
     from actors.logs import NodeLog
 
+    trace = secrets.token_hex(16)
     log = NodeLog(everything.mode_folder(home), "person")
-    log.warning(method, person=_person(), reason=note, **({"flatten": named["flatten"]} if "flatten" in named else {}))
+    log.warning(method, trace=trace, **({"what": arguments} if arguments else {}), **named)
     log.close()
-    _say(str(everything.ask(home, method, *arguments, **named)), as_json=as_json)
+    return trace
+
+
+def _changes(assignments: list[str]) -> dict[str, Any]:
+    """New values by name; None, for the default, where nothing stands behind the sign.
+
+    Raises:
+        ConfigError: There is no sign.
+    """
+    from hean.errors import ConfigError
+    from hean.settings import assign
+
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{assignment!r} should read name=value, such as share=0.2")
+        changes[name] = assign({}, [f"value={text}"])["value"] if text else None
+    return changes
+
+
+def _asked_to_arm(home: Path, nonce: str, phrase: str) -> "Arming":
+    from actors import up as everything
+
+    person = _person()
+    trace = _noted(home, "arm", (), {"person": person, "answers": bool(nonce)})
+    answer: Arming = everything.ask(home, "arm", person, nonce, phrase, trace)
+    return answer
+
+
+def _show_allowed(asked: "Arming") -> None:
+    people().print("This sends orders to Bybit's main net, with real money.", style="bold red")
+    for name, value in asked.allowed.items():
+        people().print(f"  {name:<16} {value}", markup=False)
+    people().print(f"  {'account':<16} {asked.account} (a fingerprint of its key)", markup=False)
 
 
 def _say(said: str, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from actors.logs import Line
 from actors.words import ActorView, EngineView, OrderRow, PositionView, WhyView
+from hean.units import minute
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,6 +75,8 @@ def summary(view: EngineView, around: "Surroundings") -> "Table":
     table.add_row("last recovery", UNKNOWN if view.recovery_s is None else f"{view.recovery_s:.1f} s")
     for reason in view.permit if view.venue == "live" else ():
         table.add_row("live gate shut", reason)
+    if view.armed_until is not None:
+        table.add_row("ARMED", f"real orders are sent until {minute(view.armed_until)} UTC")
     for name, words in outside(around):
         table.add_row(name, words)
     return table

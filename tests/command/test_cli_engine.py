@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from actors.words import ActorView, EngineView, OrderRow, Phase, PositionView, R
 from hean.engine_settings import VenueMode
 from hean.errors import ConfigError, HeanError
 from hean.messages import TradingState
+from hean.units import parse_time
 from tests.exchange.client import exchange
 from tests.exchange.test_last_resort import Account, _home
 
@@ -108,6 +110,13 @@ def test_every_figure_has_its_age():
     assert "PULLED: drawdown: 0.21" in row(text, "kill switch")
 
 
+def test_what_is_armed_says_until_when():
+    until = parse_time("2026-01-02T03:04")
+    armed = structs.replace(BLANK, venue="live", armed_until=until)
+    assert "until 2026-01-02 03:04 UTC" in row(shown(tables.status(armed, AROUND)), "ARMED")
+    assert "ARMED" not in shown(tables.status(BLANK, AROUND))
+
+
 def test_what_should_run_and_does_not_stands_out():
     dead = Surroundings("/h", "sandbox", False, None, None, False, "http://x", False, "{}")
     words = dict(tables.outside(dead))
@@ -159,6 +168,12 @@ def run(*words, code=1):
         (["flatten", "--reason", "x"], "nothing was begun"),
         (["kill", "--reason", "x"], "nothing was begun"),
         (["kill", "--reason", " "], "say why"),
+        (["stop", "--finish"], "nothing was begun"),
+        (["disable", "impulse-BTC", "--reason", "x"], "nothing was begun"),
+        (["enable", "impulse-BTC", "--reason", " "], "say why"),
+        (["configure", "impulse-BTC", "trigger", "--reason", "x"], "name=value"),
+        (["configure", "impulse-BTC", "trigger=2", "--reason", " "], "say why"),
+        (["arm"], "nothing was begun"),
         (["positions"], "Ray is not running"),
         (["up", "--venue", "mars"], "is none of sandbox, paper"),
         (["up", "--symbols", ","], "names none"),
