@@ -21,7 +21,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from actors.page import dialogs, keyboard
 from actors.page.sheet import chip
-from actors.page.store import STATUS, Mode, Store, Topic
+from actors.page.store import Mode, Store, Topic
 from actors.page.words import UNKNOWN, age, instant, money, number, percent, signed, tone
 
 Look = Callable[[], Topic]
@@ -92,12 +92,21 @@ class Watch:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.ages: dict[str, Look] = {}
+        self._shell = 0
         self._drawn: list[_Drawn] = []
         self._next_tick = 0.0
 
     def add(self, drawn: _Drawn) -> None:
         self._drawn.append(drawn)
         self._draw(drawn, time.monotonic())
+
+    def keep(self) -> None:
+        """What is aged by now belongs to the shell."""
+        self._shell = len(self.ages)
+
+    def forget(self) -> None:
+        """Look no more at what the view before showed."""
+        self.ages = dict(list(self.ages.items())[: self._shell])
 
     def turn(self) -> None:
         """Draw what is new; tell the browser once a second how old everything is."""
@@ -170,6 +179,14 @@ def link_state(store: Store) -> dict[str, Any]:
 # --- parts of views -------------------------------------------------------------------------------
 
 
+class Panel(Struct, frozen=True):
+    """A card, and the slots in it that a view may add to."""
+
+    card: Element
+    head: Element
+    body: Element
+
+
 @contextlib.contextmanager
 def panel(
     title: str,
@@ -179,7 +196,7 @@ def panel(
     limit_s: float = LIMIT_S,
     note: str = "",
     classes: str = "",
-) -> Iterator[ui.element]:
+) -> Iterator["Panel"]:
     """A card. Where it says what it looks at, its head shows how old that is; past `limit_s` it is greyed, and says so."""
     with ui.element("section").classes(f"panel {classes}") as card:
         with ui.element("header").classes("panel-head") as head:
@@ -191,17 +208,15 @@ def panel(
             with head:
                 asof()
         body = ui.element("div").classes("panel-body")
-        card.head = head  # type: ignore[attr-defined]
-        card.body = body  # type: ignore[attr-defined]
         with body:
-            yield card
+            yield Panel(card, head, body)
 
 
 def aged(element: Element, store: Store, look: Look, limit_s: float = LIMIT_S) -> None:
     """Grey `element` when what it shows is older than `limit_s`."""
-    topic = look()
-    name = topic.path + "".join(f"?{key}={value}" for key, value in topic.query)
-    _watch(store).ages[name] = look
+    ages = _watch(store).ages
+    name = str(len(ages))  # not the question's: what is looked at may change, as the instrument of a chart does
+    ages[name] = look
     element.props["data-source"] = name
     element.props["data-limit"] = str(limit_s)
 
@@ -305,6 +320,7 @@ def shell(store: Store) -> None:
         with ui.element("nav").classes("nav").props("aria-label=Views"):
             for view in VIEWS:
                 ui.link(view.title, view.path)
+    _watch(store).keep()
     with ui.element("main").classes("page"):
         ui.sub_pages({view.path: _builder(store, view) for view in VIEWS})
     client = ui.context.client
@@ -322,8 +338,7 @@ def _at(client: Client, path: str) -> None:
 def _builder(store: Store, view: View) -> Callable[[], None]:
     def build() -> None:
         ui.context.client.title = f"{view.title} · HEAN"
-        watch = _watch(store)
-        watch.ages = {STATUS: store.status}  # those of the view before are looked at no more
+        _watch(store).forget()
         importlib.import_module(f"actors.page.views.{view.module}").build(store)
 
     return build

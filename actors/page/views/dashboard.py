@@ -79,9 +79,8 @@ def _tiles(store: Store) -> None:
         fall.show(percent(depth), "bad" if depth else "", f"deepest {percent(deepest)}" if deepest is not None else "")
         parts = totals(told_)
         net = sum(parts.values(), Decimal(0)) if parts else None
-        begun = (
-            number(told_.get("equity")) - net if net is not None and number(told_.get("equity")) is not None else None
-        )  # type: ignore[operator]
+        equity_now = number(told_.get("equity"))
+        begun = None if net is None or equity_now is None else equity_now - net
         share = percent(net / begun, sign=True) if net is not None and begun else ""
         result.show(signed(net), tone(net), f"{share} of {money(begun)}" if share else "")
         carry.show(signed(parts.get("funding")), tone(parts.get("funding")), "")
@@ -204,14 +203,14 @@ def _market(store: Store) -> None:
         return store.see("/fills", every_s=3.0, limit=500)
 
     with panel("Market", candles, store=store, limit_s=15) as card:
-        with card.head:  # type: ignore[attr-defined]
+        with card.head:
             select = ui.select([], on_change=lambda event: pick("instrument", event.value))
             select.props('dense outlined options-dense hide-bottom-space aria-label="Instrument"').classes("select")
             select.style("order:1;min-width:128px")
             last = ui.label("").classes("num").style("order:2;font-weight:600")
             change = ui.label("").classes("num").style("order:2")
             buttons = _segments(INTERVALS, lambda interval: pick("interval", interval))
-            card.head.default_slot.children[1].style("order:4;margin-left:0")  # type: ignore[attr-defined]
+            card.head.default_slot.children[1].style("order:4;margin-left:0")
         chart = CandleChart().classes("chart").style("height:340px")
         message = ui.element("div")
 
@@ -288,7 +287,7 @@ def _alerts(store: Store) -> None:
         return store.see("/risk", every_s=3.0)
 
     with panel("Attention", store.status, store=store) as card:
-        card.body.classes("flush")  # type: ignore[attr-defined]
+        card.body.classes("flush")
         rows = ui.element("div").classes("rows")
         shown: list[list[tuple[str, str, str, float | None]]] = []
 
@@ -366,9 +365,9 @@ def _why(store: Store) -> None:
         return store.see("/why", every_s=3.0)
 
     with panel("Why not more", look, store=store, limit_s=15) as card:
-        card.body.classes("flush")  # type: ignore[attr-defined]
+        card.body.classes("flush")
         rows = ui.element("div").classes("rows")
-        drawn: dict[str, tuple[TextElement, TextElement, TextElement]] = {}
+        drawn: dict[str, tuple[ui.label, ui.label, ui.label]] = {}
 
         def refresh() -> None:
             topic = look()
@@ -422,7 +421,7 @@ def _positions(store: Store) -> None:
         return store.see("/positions", every_s=2.0)
 
     with panel("Positions", look, store=store) as card:
-        card.body.classes("flush")  # type: ignore[attr-defined]
+        card.body.classes("flush")
         message = ui.element("div")
         sheet = Sheet(
             [
@@ -465,7 +464,7 @@ def signed_quantity(held: Decimal) -> str:
 
 def _feeds(store: Store) -> None:
     with panel("Feeds", store.status, store=store) as card:
-        card.body.classes("flush")  # type: ignore[attr-defined]
+        card.body.classes("flush")
         sheet = Sheet(
             [
                 Column("instrument", "Instrument"),

@@ -1,0 +1,180 @@
+"""Positions: pairs as pairs, with what their legs leave unhedged; then what is held alone."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from nicegui import ui
+
+from actors.page.layout import Tile, aged, born, live, panel, since, text, told, toned, words
+from actors.page.sheet import Cell, Column, Sheet
+from actors.page.store import Store, Topic
+from actors.page.views.dashboard import short, signed_quantity
+from actors.page.words import UNKNOWN, money, number, percent, price, quantity, signed, tone
+
+Row = Mapping[str, Any]
+
+COLUMNS = [
+    Column("instrument", "Instrument"),
+    Column("quantity", "Quantity", number=True, flash=True),
+    Column("entry", "Entry", number=True),
+    Column("mark", "Mark", number=True, flash=True),
+    Column("value", "Value", number=True),
+    Column("gain", "Unrealised", number=True, hint="Quantity times mark less entry: before fees and funding"),
+    Column("age", "Held unchanged", number=True),
+]
+
+
+def build(store: Store) -> None:
+    def look() -> Topic:
+        return store.see("/positions", every_s=1.0)
+
+    def equity() -> Topic:
+        return store.see("/equity", every_s=5.0, points=1000)
+
+    with ui.element("div").classes("stack"):
+        _summary(store, look, equity)
+        with panel("Pairs", look, store=store, note="legs of one strategy that hedge each other") as card:
+            card.body.classes("flush")
+            message = ui.element("div")
+            pairs = Sheet(
+                [Column("instrument", "Pair"), *COLUMNS[1:]],
+                empty=("No pair is held", "A pair appears when a carry or basis strategy holds both its legs."),
+            )
+        with panel("Held alone", look, store=store) as card:
+            card.body.classes("flush")
+            singles = Sheet(
+                [COLUMNS[0], Column("strategy", "Strategy"), *COLUMNS[1:]],
+                empty=(
+                    "Nothing is held alone",
+                    "What has no other leg stands here, and what was the owner's from before.",
+                ),
+            )
+
+        def refresh() -> None:
+            topic = look()
+            message.clear()
+            for sheet in (pairs, singles):
+                sheet.set_visibility(topic.value is not None)
+            with message:
+                if not told(topic, "Positions"):
+                    return
+            body = topic.value
+            funding = (equity().value or {}).get("by_strategy") or {}
+            rows: list[dict[str, Any]] = []
+            paired = set()
+            for pair in body["pairs"]:
+                rows.append(_pair(topic, pair, funding))
+                for leg in pair["legs"]:
+                    paired.add((leg["strategy"], leg["instrument"]))
+                    rows.append(_row(topic, leg) | {"tone": "leg"})
+            pairs.show(rows)
+            alone = [row for row in body["positions"] if (row["strategy"], row["instrument"]) not in paired]
+            singles.show([_row(topic, row) for row in alone if number(row["quantity"])])
+
+        live(store, refresh, look, equity)
+
+
+def _summary(store: Store, look: Any, equity: Any) -> None:
+    with ui.element("div").classes("tiles") as box:
+        aged(box, store, look)
+        gross = Tile("Gross", "Longs and shorts added up, at the mark")
+        net = Tile("Net", "Longs less shorts, at the mark")
+        gain = Tile("Unrealised", "What closing at the mark would bring, before costs")
+        funding = Tile("Funding so far", "Of all strategies, since the beginning")
+        with ui.element("div").classes("tile"):
+            ui.label("Reconciled").classes("name")
+            with ui.element("b"):
+                agree = words("span", UNKNOWN)
+            with words("small", "").classes("line tight"):
+                source = words("span")
+                checked = words("span").classes("since")
+
+    def refresh() -> None:
+        topic = look()
+        body = topic.value
+        if body is None:
+            return
+        rows = body["positions"]
+        values = [number(row["value"]) for row in rows]
+        known = [value for value in values if value is not None]
+        whole = len(known) == len(values)
+        gross.show(
+            money(sum(map(abs, known), Decimal(0))) if whole else UNKNOWN, "", "" if whole else "a price is not known"
+        )
+        net.show(signed(sum(known, Decimal(0))) if whole else UNKNOWN)
+        gains = [_gain(row) for row in rows if number(row["quantity"])]
+        sure = [one for one in gains if one is not None]
+        total = sum(sure, Decimal(0))
+        partly = f"{len(gains) - len(sure)} not known" if len(sure) < len(gains) else ""
+        gain.show(signed(total) if sure or not gains else UNKNOWN, tone(total), partly)
+        parts = ((equity().value or {}).get("curve") or [{}])[-1].get("parts") or {}
+        funding.show(signed(parts.get("funding")), tone(parts.get("funding")))
+        is_so = body["reconciled"]
+        text(agree, "unknown" if is_so is None else "yes" if is_so else "differs")
+        toned(agree, "", "warn" if is_so is None else "good" if is_so else "bad")
+        lag = body["reconcile_lag_s"]
+        text(source, f"{body['source']}, checked" if lag is not None else f"{body['source']}, never checked")
+        since(checked, born(topic, lag))
+        checked.set_visibility(lag is not None)
+
+    with box:
+        live(store, refresh, look, equity, every_s=1.0)
+
+
+def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The head of a pair: its strategy, what is left unhedged, and what funding brought that strategy."""
+    legs = pair["legs"]
+    net = number(pair["net"])
+    largest = max((abs(number(leg["quantity"]) or Decimal(0)) for leg in legs), default=Decimal(0))
+    hedged = "hedged" if net is not None and not net else ""
+    if net and largest:
+        hedged = f"{percent(abs(net) / largest)} of a leg unhedged"
+    earned = (funding.get(pair["strategy"]) or {}).get("funding")
+    values = [number(leg["value"]) for leg in legs]
+    gains = [_gain(leg) for leg in legs]
+    worth = None if None in values else sum((value for value in values if value is not None), Decimal(0))
+    gain = None if None in gains else sum((one for one in gains if one is not None), Decimal(0))
+    return {
+        "key": f"{pair['strategy']} {pair['base']}",
+        "tone": "head",
+        "instrument": Cell(pair["base"], note=pair["strategy"]),
+        "quantity": Cell(
+            f"net {quantity(net)}" if net is not None else UNKNOWN,
+            tone="warn" if net else "",
+            note=hedged,
+            hint="What the legs leave unhedged",
+        ),
+        "entry": Cell(signed(earned), note="funding earned", hint="By this strategy, over all its pairs")
+        if earned is not None
+        else Cell(),
+        "mark": Cell(" "),
+        "value": Cell(signed(worth), hint="Longs less shorts, at the mark") if worth is not None else None,
+        "gain": None if gain is None else Cell(signed(gain), tone=tone(gain)),
+        "age": Cell(since=max((at for leg in legs if (at := born(topic, leg["age_s"])) is not None), default=None)),
+    }
+
+
+def _row(topic: Topic, row: Row) -> dict[str, Any]:
+    held = number(row["quantity"]) or Decimal(0)
+    gain = _gain(row)
+    dust = number(row["dust"])
+    return {
+        "key": f"{row['strategy']} {row['instrument']}",
+        "instrument": Cell(short(row["instrument"]), hint=row["instrument"]),
+        "strategy": Cell(row["strategy"])
+        if row["strategy"]
+        else Cell("the owner's", tone="mute", hint="Held from before; no strategy trades it"),
+        "quantity": Cell(signed_quantity(held), tone=tone(held), note=f"{quantity(dust)} dust" if dust else ""),
+        "entry": Cell(price(row["entry"]), hint="" if row["entry"] is not None else "Nobody knows what was paid"),
+        "mark": price(row["mark"]),
+        "value": money(row["value"]),
+        "gain": None if gain is None else Cell(signed(gain), tone=tone(gain)),
+        "age": Cell(since=born(topic, row["age_s"])),
+    }
+
+
+def _gain(row: Row) -> Decimal | None:
+    """What closing at the mark would bring over the entry price; None where either is unknown."""
+    held, entry, mark = number(row["quantity"]), number(row["entry"]), number(row["mark"])
+    return None if held is None or entry is None or mark is None else held * (mark - entry)

@@ -1,0 +1,340 @@
+"""Strategies, a card each: what it saw and what came of it, what it waits for, what it earned, and its parameters."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+
+from actors.page import dialogs
+from actors.page.layout import aged, asof, born, empty, live, since, text, told, toned, words
+from actors.page.sheet import Cell, Column, Sheet
+from actors.page.store import Store, Topic
+from actors.page.theme import PARTS
+from actors.page.views.dashboard import short
+from actors.page.words import UNKNOWN, instant, money, number, percent, plain, price, signed, spoken, tone
+
+Row = Mapping[str, Any]
+
+FUNNEL: Final = (
+    ("rows", "rows seen"),
+    ("signals", "signals"),
+    ("refused", "refused by risk"),
+    ("submitted", "orders"),
+    ("filled", "orders filled"),
+)
+ENDS: Final = ("rejected", "canceled", "expired", "unknown")
+GATES: Final = (("met: ", "met", "✓"), ("waits for: ", "waits", "●"), ("then: ", "then", "○"))
+TRIPS: Final = 200
+
+
+def build(store: Store) -> None:
+    def look() -> Topic:
+        return store.see("/strategies", every_s=1.0)
+
+    def trades() -> Topic:
+        return store.see("/trades", every_s=5.0, limit=TRIPS)
+
+    box = ui.element("div").classes("grid")
+    cards: dict[str, Card] = {}
+
+    def refresh() -> None:
+        topic = look()
+        rows = (topic.value or {}).get("strategies") or ()
+        names = [row["name"] for row in rows]
+        if list(cards) != names or not cards:
+            box.clear()
+            cards.clear()
+            with box:
+                if told(topic, "The strategies") and not rows:
+                    empty(
+                        "No strategy runs", "Name one in the settings (`strategies`), and begin again with `hean up`."
+                    )
+                cards.update({row["name"]: Card(store, row, look) for row in rows})
+        for row in rows:
+            trips = [trip for trip in (trades().value or {}).get("trades") or () if trip["strategy"] == row["name"]]
+            cards[row["name"]].show(topic, row, trips, is_known=trades().value is not None)
+
+    with box:
+        pass
+    live(store, refresh, look, trades, every_s=1.0)
+
+
+class Card:
+    """One strategy."""
+
+    def __init__(self, store: Store, row: Row, look: Callable[[], Topic]) -> None:
+        self._store = store
+        self._row = row
+        self._gates: Sequence[str] | None = None
+        self._config: Mapping[str, Any] | None = None
+        with ui.element("section").classes("panel span6") as card:
+            aged(card, store, look, 15)
+            with ui.element("header").classes("panel-head"):
+                ui.label(row["name"]).classes("title")
+                self._state = ui.label().classes("chip")
+                ui.label(", ".join(short(name) for name in row["instruments"])).classes("note")
+                asof()
+            with ui.element("div").classes("panel-body stack"):
+                with ui.element("div"):
+                    self._funnel()
+                with ui.element("div").classes("halves"):
+                    self._waits()
+                    self._result()
+                self._last_signal()
+                self._refusals()
+                self._parameters()
+                self._trips()
+
+    # --- its parts ------------------------------------------------------------------------------
+
+    def _funnel(self) -> None:
+        self._steps: dict[str, TextElement] = {}
+        with ui.element("div").classes("funnel"):
+            for name, title in FUNNEL:
+                with ui.element("div").classes("step"):
+                    self._steps[name] = words("b", UNKNOWN).classes("num")
+                    words("span", title)
+        self._ends = ui.label().classes("mute below")
+
+    def _waits(self) -> None:
+        with ui.element("div"):
+            ui.label("Waits for").classes("head-small")
+            self._waits_box = ui.element("div").classes("gates")
+
+    def _result(self) -> None:
+        with ui.element("div"):
+            with ui.element("div").classes("line head-small"):
+                ui.label("Result")
+                self._total = words("b").classes("num push")
+            self._bars: dict[str, tuple[Element, Element, TextElement]] = {}
+            with ui.element("div").classes("parts"):
+                for part in PARTS:
+                    with ui.element("div").classes("part") as line:
+                        words("span", part).classes("mute")
+                        with ui.element("span").classes("swing"):
+                            bar = ui.element("i").style(f"background:var(--part-{part})")
+                        amount = words("span").classes("num")
+                    self._bars[part] = (line, bar, amount)
+
+    def _last_signal(self) -> None:
+        with ui.element("div").classes("line"):
+            words("span", "Last signal").classes("head-small")
+            self._signal = words("span").classes("grow")
+            self._signal_age = words("span").classes("mute num")
+
+    def _refusals(self) -> None:
+        self._refused = Sheet(
+            [
+                Column("rule", "Refused by"),
+                Column("count", "Times", number=True, flash=True),
+                Column("last", "Last: measured against limit", wide=True),
+                Column("age", "Ago", number=True),
+            ],
+            empty=("Nothing was refused", "Every signal so far was within the limits."),
+        )
+
+    def _parameters(self) -> None:
+        with ui.element("details").classes("fold"):
+            with ui.element("summary"):
+                words("span", "Parameters")
+                self._share = words("span").classes("mute")
+            self._values = ui.element("div").classes("pair two")
+            with ui.element("div").classes("line below"):
+                ui.button("Change parameters …", on_click=self._edit, color=None).props("flat dense").classes("plain")
+        with ui.element("div").classes("line foot"):
+            self._switch = ui.button("", on_click=self._flip, color=None).props("flat dense").classes("plain")
+            self._said = ui.label().classes("mute")
+
+    def _trips(self) -> None:
+        with ui.element("details").classes("fold"):
+            with ui.element("summary"):
+                words("span", "Round trips")
+                self._score = words("span").classes("mute num")
+            self._trip_sheet = Sheet(
+                [
+                    Column("closed", "Closed", number=False),
+                    Column("what", "What"),
+                    Column("entry", "Entry → exit", number=True),
+                    Column("profit", "Profit", number=True),
+                ],
+                empty=("No round trip is closed yet", "One appears when what was opened is closed again."),
+            )
+
+    # --- what they show -------------------------------------------------------------------------
+
+    def show(self, topic: Topic, row: Row, trips: Sequence[Row], *, is_known: bool) -> None:
+        self._row = row
+        is_on = row["enabled"]
+        text(self._state, "unknown" if is_on is None else "enabled" if is_on else "disabled")
+        toned(self._state, "chip", "" if is_on is None else "good" if is_on else "warn")
+        self._switch.set_text("Disable …" if is_on is not False else "Enable …")
+        text(
+            self._said,
+            "may open positions" if is_on else "opens nothing; what it holds may be closed" if is_on is False else "",
+        )
+        why = row["why"] or {}
+        self._show_funnel(why.get("funnel") or {})
+        self._show_waits([*(f"waits for: {one}" for one in why.get("blocked_by") or ()), *(why.get("gates") or ())])
+        self._show_result(row["profit"] or {})
+        text(self._signal, row["last_signal"] or ("none since it began" if why else UNKNOWN))
+        since(self._signal_age, instant(row["last_signal_at"]))
+        self._signal_age.set_visibility(row["last_signal_at"] is not None)
+        self._refused.show([_refusal(topic, one) for one in why.get("refusals") or ()])
+        share = percent(row["share"]) if row["share"] is not None else "share of the equity unknown"
+        text(self._share, f"{row['use']}, {share}{' of the equity' if row['share'] is not None else ''}")
+        self._show_values(row["config"])
+        self._show_trips(trips, is_known=is_known)
+
+    def _show_funnel(self, funnel: Mapping[str, int]) -> None:
+        for name, step in self._steps.items():
+            text(step, UNKNOWN if funnel.get(name) is None else f"{funnel[name]:,}")
+        ends = [f"{funnel[name]:,} {name}" for name in ENDS if funnel.get(name)]
+        text(self._ends, f"of the orders: {', '.join(ends)}" if ends else "")
+
+    def _show_waits(self, gates: Sequence[str]) -> None:
+        if gates == self._gates:
+            return
+        self._gates = list(gates)
+        self._waits_box.clear()
+        with self._waits_box:
+            if not gates:
+                ui.label("It does not say.").classes("mute")
+            for gate in gates:
+                kind, mark, said = next(
+                    ((kind, mark, gate.removeprefix(head)) for head, kind, mark in GATES if gate.startswith(head)),
+                    ("", "·", gate),
+                )
+                with ui.element("div").classes(f"gate {kind}"):
+                    words("i", mark)
+                    words("span", said)
+
+    def _show_result(self, profit: Mapping[str, Any]) -> None:
+        values = {part: number(profit.get(part)) for part in PARTS}
+        known = [value for value in values.values() if value is not None]
+        largest = max((abs(value) for value in known), default=None)
+        text(self._total, signed(sum(known)) if known else UNKNOWN)
+        toned(self._total, "num push", tone(sum(known)) if known else "mute")
+        for part, (line, bar, amount) in self._bars.items():
+            value = values[part]
+            line.set_visibility(part != "adjustments" or bool(value))
+            text(amount, signed(value))
+            toned(amount, "num", tone(value) if value is not None else "mute")
+            width = float(abs(value) / largest) * 50 if value and largest else 0
+            left = 50 - width if value is not None and value < 0 else 50
+            style = {"left": f"{left:.0f}%", "width": f"{width:.0f}%"}
+            if any(bar.style.get(name) != wanted for name, wanted in style.items()):
+                bar.style(f"left:{left:.0f}%;width:{width:.0f}%")
+
+    def _show_values(self, config: Mapping[str, Any]) -> None:
+        if config == self._config:
+            return
+        self._config = config
+        self._values.clear()
+        with self._values:
+            for name, value in config.items():
+                words("span", spoken(name))
+                words("span", plain(value)).classes("num")
+
+    def _show_trips(self, trips: Sequence[Row], *, is_known: bool) -> None:
+        profits = [found for trip in trips if (found := number(trip["profit"])) is not None]
+        won = sum(1 for profit in profits if profit > 0)
+        score = (
+            f"{len(trips)} closed, {won} won, {signed(sum(profits))}"
+            if trips
+            else "none closed yet"
+            if is_known
+            else ""
+        )
+        text(self._score, score)
+        self._trip_sheet.show([_trip(at, trip) for at, trip in enumerate(trips[:12])])
+
+    # --- what may be done -----------------------------------------------------------------------
+
+    def _flip(self) -> None:
+        dialogs.switch(self._store, self._row["name"], self._row["enabled"] is False)
+
+    def _edit(self) -> None:
+        edit(self._store, self._row)
+
+
+def edit(store: Store, row: Row) -> None:
+    """Ask for other parameters; what changes is shown once more, with what it does, before it is done."""
+    config: Mapping[str, Any] = row["config"]
+    fields: dict[str, Any] = {}
+    with ui.dialog() as dialog, ui.card().classes("deed"):
+        ui.label(f"Parameters of {row['name']}").classes("deed-title")
+        ui.label("What you change is shown once more before anything is done.").classes("mute")
+        with ui.element("div").classes("deed-form parameters"):
+            for name, value in config.items():
+                if isinstance(value, bool):
+                    fields[name] = ui.switch(spoken(name), value=value)
+                else:
+                    fields[name] = ui.input(spoken(name), value=_written(value)).props("outlined dense")
+        wrong = ui.label().classes("warn")
+
+        def review() -> None:
+            changes: dict[str, Any] = {}
+            faults = []
+            for name, field in fields.items():
+                try:
+                    value = _read(config[name], field.value)
+                except ValueError as fault:
+                    faults.append(f"{spoken(name)}: {fault}")
+                    continue
+                if value != config[name]:
+                    changes[name] = value
+            if faults or not changes:
+                wrong.set_text("; ".join(faults) or "Nothing is changed yet.")
+                return
+            dialog.close()
+            dialogs.configure(store, row["name"], config, changes)
+
+        with ui.element("div").classes("deed-buttons"):
+            ui.button("Cancel", on_click=dialog.close, color=None).props("flat").classes("plain")
+            ui.button("Show what changes", on_click=review, color=None).props("unelevated").classes("primary")
+    dialog.on("hide", dialog.delete)
+    dialog.open()
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _read(old: Any, written: Any) -> Any:
+    """What a person wrote, as the kind of value it was.
+
+    Raises:
+        ValueError: It is none, in words.
+    """
+    if isinstance(old, (bool, str)):
+        return written
+    try:
+        found = json.loads(written)
+    except ValueError:
+        raise ValueError(f"{written!r} cannot be read; write it as {json.dumps(old)} is written") from None
+    if isinstance(old, (int, float)) and (isinstance(found, bool) or not isinstance(found, (int, float))):
+        raise ValueError(f"{written!r} is no number")  # noqa: TRY004 (of a text, not of a type)
+    return found
+
+
+def _refusal(topic: Topic, one: Row) -> dict[str, Any]:
+    return {
+        "key": one["rule"],
+        "rule": spoken(one["rule"]).lower(),
+        "count": f"{one['count']:,}",
+        "last": Cell(f"{one['measured']} against {one['limit']}", note=short(one["instrument"])),
+        "age": Cell(since=born(topic, one["age_s"])),
+    }
+
+
+def _trip(at: int, trip: Row) -> dict[str, Any]:
+    return {
+        "key": f"{trip['closed']} {trip['instrument']} {at}",
+        "closed": Cell(time=instant(trip["closed"])),
+        "what": f"{trip['side']} {money(trip['quantity'], 3)} {short(trip['instrument'])}",
+        "entry": f"{price(trip['entry'])} → {price(trip['exit'])}",
+        "profit": Cell(signed(trip["profit"]), tone=tone(trip["profit"])),
+    }
