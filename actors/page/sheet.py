@@ -10,7 +10,7 @@ from nicegui.events import GenericEventArguments
 
 from actors.page.words import UNKNOWN
 
-DASH = {"text": UNKNOWN, "tone": "mute"}
+DASH = {"text": UNKNOWN, "tone": "mute", "unknown": True}
 
 
 class Column(Struct, frozen=True):
@@ -31,7 +31,8 @@ class Column(Struct, frozen=True):
 class Cell(Struct, frozen=True, omit_defaults=True):
     """A cell. `since` (seconds since the epoch) is written as an age that goes on by itself, `time` as a time of day.
 
-    `note` is small print after the text; `bar` fills that percentage of a meter; `badge` draws the text as a chip.
+    `note` is small print after the text; `bar` fills that percentage of a meter; `badge` draws the text as a chip. `spark`
+    is a line of what was, oldest first, broken where it is None. `sort` is what it is sorted by, where not by what is written.
     """
 
     text: str = UNKNOWN
@@ -42,6 +43,8 @@ class Cell(Struct, frozen=True, omit_defaults=True):
     time: float | None = None
     bar: float | None = None
     badge: bool = False
+    spark: tuple[float | None, ...] = ()
+    sort: float | None = None
 
 
 class Sheet(Element, component="static/sheet.js"):
@@ -52,6 +55,7 @@ class Sheet(Element, component="static/sheet.js"):
         key: The name under which each row says who it is.
         empty: What is said where there are no rows: what that means, and what to do.
         on_row: Told the key of a row that was clicked.
+        sortable: Whether a click on a column's head sorts by it, in the browser.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Sheet(Element, component="static/sheet.js"):
         key: str = "key",
         empty: tuple[str, str] = ("Nothing yet", ""),
         on_row: Callable[[str], Any] | None = None,
+        sortable: bool = False,
     ) -> None:
         super().__init__()
         self._columns = tuple(columns)
@@ -69,6 +74,7 @@ class Sheet(Element, component="static/sheet.js"):
         self._props["columns"] = [_column(one) for one in columns]
         self._props["empty"] = list(empty)
         self._props["clickable"] = on_row is not None
+        self._props["sortable"] = sortable
         self._props["rows"] = []
         if on_row is not None:
             told = on_row
@@ -106,11 +112,11 @@ def _cell(value: Any) -> dict[str, Any]:
     if value is None or value == "":
         return DASH
     if isinstance(value, Cell):
-        told = {name: one for name, one in structs.asdict(value).items() if one not in (None, "", False)}
+        told = {name: one for name, one in structs.asdict(value).items() if one not in (None, "", False, ())}
         if value.text == UNKNOWN and value.since is None and value.time is None:
-            told["tone"] = value.tone or "mute"
+            told |= {"tone": value.tone or "mute", "unknown": True}
         return told
-    return {"text": str(value)}
+    return DASH if value == UNKNOWN else {"text": str(value)}
 
 
 def chip(text: str, tone: str = "", hint: str = "") -> ui.label:

@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from msgspec import Struct
+from websockets.asyncio.client import connect
 
 from actors.page.client import Api, ApiError
 from hean.errors import HeanError
@@ -27,10 +28,17 @@ LOGS_KEPT = 5_000
 TOPICS_KEPT = 64
 """More than a dozen browsers look at; who looks at most is not let to fill the memory."""
 
+LAGS_KEPT = 60
+ACTORS_KEPT = 200
+
 _LOOK_S = 0.1
+_TAKE_S = 0.25
+"""The state comes more often than anybody draws it: it is read at most this often, and always the newest."""
+
 _FRESH_S = 3.0
 """How long what the stream brought needs not be asked for."""
 
+_LAG_S = 1.0
 _SILENT_S = 10.0
 """A stream that brings nothing for so long is taken for dead."""
 
@@ -61,6 +69,7 @@ class Topic:
         self.looked_at = -1e9
         self._every_s = 1.0
         self._asking = False
+        self._brought = False
 
     def age_s(self) -> float | None:
         """Seconds since the value was heard; None where it never was."""
@@ -77,7 +86,8 @@ class Topic:
         self._every_s = every_s
 
     def is_due(self, now: float) -> bool:
-        return not self._asking and now - self.looked_at < _LOOKED_AT_S and now - self._asked >= self._every_s
+        wait_s = max(self._every_s, _FRESH_S) if self._brought else self._every_s
+        return not self._asking and now - self.looked_at < _LOOKED_AT_S and now - self._asked >= wait_s
 
     def is_forgotten(self, now: float) -> bool:
         return now - self.looked_at > _FORGOTTEN_S
@@ -88,9 +98,10 @@ class Topic:
     def end(self) -> None:
         self._asking = False
 
-    def hear(self, value: Any) -> None:
+    def hear(self, value: Any, *, brought: bool = False) -> None:
+        """Take an answer: to a question, or `brought` by the stream without one."""
         self.value, self.fault, self._heard = value, None, time.monotonic()
-        self._asked = self._heard
+        self._asked, self._brought = self._heard, brought
         self.version += 1
 
     def fail(self, fault: ApiError) -> None:
@@ -178,6 +189,18 @@ class Patience:
         self._next_s = _PATIENCE_S[0]
 
 
+class Frame(Struct):
+    """What the stream says at once (`actors.http.stream`)."""
+
+    channel: str
+    seq: int | None = None
+    cursor: str | None = None
+    data: msgspec.Raw | None = None
+    gap: dict[str, Any] | None = None
+    reasons: list[str] | None = None
+    detail: str = ""
+
+
 class Store:
     """Everything the API said, for all who look.
 
@@ -191,7 +214,11 @@ class Store:
         self.facts = Tail(FACTS_KEPT)
         self.logs = Tail(LOGS_KEPT)
         self._topics: dict[tuple[str, tuple[tuple[str, Any], ...]], Topic] = {}
-        self._after: dict[str, Any] = {}
+        self._after: dict[str, str] = {}
+        self._state: msgspec.Raw | None = None
+        self._taken = 0.0
+        self._lags: dict[str, deque[float | None]] = {}
+        self._lagged = 0.0
         self._streamed: float | None = None
         self._stream_fault = ""
         self._tasks: list[asyncio.Task[None]] = []
@@ -209,18 +236,17 @@ class Store:
             every_s: How old it may become before it is asked again, where the stream does not bring it.
             query: Narrows it; None is left out.
         """
-        asked = tuple(sorted((name, value) for name, value in query.items() if value is not None))
-        topic = self._topics.get((path, asked))
-        if topic is None:
-            topic = self._topics[path, asked] = Topic(path, asked)
-            topic.look(every_s)
-            self._forget()
+        topic = self._topic(path, tuple(sorted((name, value) for name, value in query.items() if value is not None)))
         topic.look(every_s)
         return topic
 
     def status(self) -> Topic:
         """The engine at a glance: `GET /engine/status`."""
         return self.see(STATUS)
+
+    def lags(self, actor: str) -> tuple[float | None, ...]:
+        """How far an actor's mailbox was behind in the last minute, in ms, oldest first; None where it did not say."""
+        return tuple(self._lags.get(actor, ()))
 
     async def refresh(self, path: str) -> None:
         """Ask again at once for all that is known of a path: after a command, nobody should wait for the next turn."""
@@ -250,6 +276,7 @@ class Store:
         while True:
             now = time.monotonic()
             self.status()
+            self._take(now)
             if self.link.is_lost:
                 if now >= self._next_probe:
                     await self._ask(self.status())
@@ -290,12 +317,19 @@ class Store:
         else:
             self.link.up(Mode.POLLING, self._stream_fault)
 
+    def _topic(self, path: str, query: tuple[tuple[str, Any], ...] = ()) -> Topic:
+        topic = self._topics.get((path, query))
+        if topic is None:
+            self._forget()
+            topic = self._topics[path, query] = Topic(path, query)
+        return topic
+
     def _forget(self) -> None:
         """Let go of what nobody looks at, and of the least looked at where there is too much."""
         now = time.monotonic()
         for name in [name for name, topic in self._topics.items() if topic.is_forgotten(now)]:
             del self._topics[name]
-        while len(self._topics) > TOPICS_KEPT:
+        while len(self._topics) >= TOPICS_KEPT:
             del self._topics[min(self._topics, key=lambda name: self._topics[name].looked_at)]
 
     # --- listening ------------------------------------------------------------------------------
@@ -305,16 +339,22 @@ class Store:
         patience = Patience()
         while True:
             try:
+                # To deflate what comes ten times a second over loopback would cost the API more than to make it.
                 async with connect(
-                    f"ws{self.api.url.removeprefix('http')}/stream", proxy=None, max_size=_MOST_BYTES, open_timeout=5
+                    f"ws{self.api.url.removeprefix('http')}/stream",
+                    proxy=None,
+                    compression=None,
+                    max_size=_MOST_BYTES,
+                    open_timeout=5,
                 ) as socket:
                     await socket.send(_encoded(self._hello()))
                     while True:
                         async with asyncio.timeout(_SILENT_S):
-                            frame = msgspec.json.decode(await socket.recv())
+                            frame = msgspec.json.decode(await socket.recv(), type=Frame)
                         self._hear(frame)
                         patience.reset()
-                        await self._acknowledge(socket, frame)
+                        if frame.seq is not None:
+                            await socket.send(_encoded({"ack": frame.seq}))
             except (OSError, TimeoutError, websockets.WebSocketException, msgspec.DecodeError, HeanError) as failure:
                 self._stream_fault = f"no stream: {_said(failure)}"
             self._streamed = None
@@ -323,35 +363,52 @@ class Store:
             await asyncio.sleep(patience.next_s())
 
     def _hello(self) -> dict[str, Any]:
-        return {"token": self.api.token(), "channels": ["state", "facts", "logs"], "after": self._after}
+        """Reading needs no token, so that none is sent."""
+        return {"channels": ["state", "facts", "logs"], "after": self._after}
 
-    def _hear(self, frame: dict[str, Any]) -> None:
+    def _hear(self, frame: Frame) -> None:
         self._streamed = time.monotonic()
         self._reached()
-        channel, data = frame.get("channel"), frame.get("data")
-        if channel in {"facts", "logs"}:
-            self._after[channel] = frame.get("cursor") or frame.get("seq")
-        match channel:
-            case "state" if isinstance(data, dict):
-                for path, value in data.items():
-                    self.see(path).hear(value)
+        if frame.channel in {"facts", "logs"} and frame.cursor is not None:
+            self._after[frame.channel] = frame.cursor
+        match frame.channel:
+            case "state" if frame.reasons:
+                self.status().fail(ApiError("; ".join(frame.reasons), title="no engine", status=503))
+            case "state":
+                self._state = frame.data
             case "facts":
-                self.facts.add(_items(frame, data))
+                self.facts.add(_items(frame))
             case "logs":
-                self.logs.add(_items(frame, data))
+                self.logs.add(_items(frame))
+            case "error":
+                raise ApiError(frame.detail, status=503)
             case _:
                 pass  # a word of a newer API
 
-    async def _acknowledge(self, socket: ClientConnection, frame: dict[str, Any]) -> None:
-        if (seq := frame.get("seq")) is not None:
-            await socket.send(_encoded({"ack": seq}))
+    def _take(self, now: float) -> None:
+        """Read the newest state there is."""
+        if self._state is None or now - self._taken < _TAKE_S:
+            return
+        state, self._state, self._taken = self._state, None, now
+        for path, value in msgspec.json.decode(state, type=dict[str, Any]).items():
+            self._topic(path).hear(value, brought=True)
+        self._keep_lags(now)
+
+    def _keep_lags(self, now: float) -> None:
+        if now - self._lagged < _LAG_S:
+            return
+        self._lagged = now
+        actors = {one["name"]: one.get("lag_ms") for one in self._topic(STATUS).value.get("actors", ())}
+        for name in [name for name in self._lags if name not in actors]:
+            del self._lags[name]
+        for name, lag in list(actors.items())[:ACTORS_KEPT]:
+            self._lags.setdefault(name, deque(maxlen=LAGS_KEPT)).append(lag)
 
 
-def _items(frame: dict[str, Any], data: Any) -> list[Any]:
-    """One or several; a gap is shown where it is, not passed over."""
-    if gap := frame.get("gap"):
-        return [{"gap": gap}]
-    return data if isinstance(data, list) else [] if data is None else [data]
+def _items(frame: Frame) -> list[Any]:
+    """What a frame tells; a gap is shown where it is, not passed over."""
+    told = [] if frame.data is None else msgspec.json.decode(frame.data, type=list[Any])
+    return [{"gap": frame.gap}, *told] if frame.gap else told
 
 
 def _encoded(told: dict[str, Any]) -> str:
