@@ -66,7 +66,10 @@ class Approver:
 
     def gate(self, state: RiskState, signal: Signal, now: int) -> Refusal | None:
         """Say why nothing may be opened now, whatever its size."""
-        refusal = limits.trading_state(state.trading)
+        refusal = limits.trading_state(state.trading) or limits.finishing(state.finishing)
+        if refusal is None and signal.strategy in state.off:
+            off = state.off[signal.strategy]
+            refusal = Refusal(Rule.STRATEGY_OFF, f"switched off by {off.person}: {off.reason}", "switched on")
         if refusal is None and self._reconciler:
             refusal = limits.stale_reconcile(now - (state.ts_reconciled or 0), self._reconcile_age)
         if refusal is not None:
@@ -88,7 +91,7 @@ class Approver:
         refusal = limits.unknown_equity(equity)
         if refusal is None and equity is not None:
             refusal = limits.daily_loss(state.day_equity, equity, self.daily_loss)
-        return refusal or limits.order_rate(_recent(state.sent, now) + len(signal.legs), self._orders_per_minute)
+        return refusal or limits.order_rate(recent_orders(state, now) + len(signal.legs), self._orders_per_minute)
 
     @staticmethod
     def count(state: RiskState, now: int, *, orders: int) -> None:
@@ -237,12 +240,11 @@ class Approver:
         if order.client_order_id in state.orders:
             return Refusal(Rule.NOT_A_PROBE, f"{order.client_order_id} again", "an id of its own for each order")
         limit = order.limit or ZERO  # there is one: see its shape
-        probes = sum(one.strategy not in self._strategies for one in state.orders.values())
         return (
             limits.probe_notional(order.quantity * limit, limit, self.probe_notional, instrument)
             or limits.probe_price(order.side, limit, _last(state, order.instrument), self.probe_distance)
-            or limits.probe_count(probes + 1, self._probe_orders)
-            or limits.order_rate(_recent(state.sent, now) + 1, self._orders_per_minute)
+            or limits.probe_count(open_probes(state, self._strategies) + 1, self._probe_orders)
+            or limits.order_rate(recent_orders(state, now) + 1, self._orders_per_minute)
         )
 
     def amendment(self, state: RiskState, amend: AmendOrder, instrument: Instrument | None) -> Refusal | None:
@@ -296,10 +298,7 @@ class Approver:
         return wanted
 
     def _budget(self, state: RiskState, strategy: str, equity: Decimal) -> Decimal:
-        share = state.shares.get(strategy)
-        if share is None:
-            share = self._strategies[strategy].share
-        return share * equity * self.strategy_leverage
+        return share_of(state, strategy, self._strategies) * equity * self.strategy_leverage
 
 
 def _last(state: RiskState, instrument: str) -> Decimal | None:
@@ -314,9 +313,21 @@ def _known(state: RiskState) -> Decimal:
     return state.equity
 
 
-def _recent(sent: list[int], now: int) -> int:
+def recent_orders(state: RiskState, now: int) -> int:
     """How many opening orders were sent in the minute before `now`. The oldest come first."""
+    sent = state.sent
     return len(sent) - bisect_right(sent, now - MINUTE) if sent else 0
+
+
+def open_probes(state: RiskState, strategies: Mapping[str, StrategyLimits]) -> int:
+    """How many orders of processes are open: of whoever is no strategy."""
+    return sum(one.strategy not in strategies for one in state.orders.values())
+
+
+def share_of(state: RiskState, strategy: str, strategies: Mapping[str, StrategyLimits]) -> Decimal:
+    """The share of the equity that a strategy may use: as it was told last, else as it was set."""
+    share = state.shares.get(strategy)
+    return strategies[strategy].share if share is None else share
 
 
 def in_ticks(bracket: Bracket, place: Place) -> OrderBracket:

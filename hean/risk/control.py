@@ -14,8 +14,12 @@ from hean.messages import (
     NodeFailed,
     PullKillSwitch,
     ReconcileCompleted,
+    StartTrading,
+    StopTrading,
+    StrategySwitched,
     SubmitOrder,
     SubmitPair,
+    SwitchStrategy,
     TradingState,
     TradingStateChanged,
     VerifyFlat,
@@ -24,13 +28,15 @@ from hean.risk.config import RiskConfig, StrategyLimits, exact
 from hean.risk.desk import Desk
 from hean.risk.exposure import RESERVE, ZERO
 from hean.risk.killswitch import ORANGE, YELLOW, KillSwitch, Tier, Trip
-from hean.risk.state import Flattening, RiskState, Skew
+from hean.risk.state import Flattening, Off, RiskState, Skew
 from hean.units import DAY, SECOND
 
 KEPT = frozenset({"drawdown", "reconcile", "discrepancy", "clock"})
 """Causes for reducing that a person's word does not end."""
 
-Consequence: TypeAlias = TradingStateChanged | KillSwitchTripped | CancelAll | SubmitOrder | SubmitPair | VerifyFlat
+Consequence: TypeAlias = (
+    TradingStateChanged | KillSwitchTripped | StrategySwitched | CancelAll | SubmitOrder | SubmitPair | VerifyFlat
+)
 
 
 LOOKERS_ON = frozenset({"monitor", "factory", "smoke"})
@@ -167,10 +173,8 @@ class Control:
 
     def _reconcile_overdue(self) -> int | None:
         """When that lag trips the switch: not before trading has had as long to see one."""
-        state = self.state
-        if not self._reconciler or not state.started or state.kill.tripped or state.ts_reconciled is None:
-            return None
-        return max(state.ts_reconciled, state.ts_started) + self._lag_trip
+        since = unreconciled_since(self.state) if self._reconciler else None
+        return None if since is None else since + self._lag_trip
 
     def reconciled(self, message: ReconcileCompleted, now: int) -> Iterator[Consequence]:
         state = self.state
@@ -192,6 +196,7 @@ class Control:
                 state.flattening = None
             else:
                 flattening.denied = True
+        yield from self._finished()
         yield from self.announce()
 
     def reported(self, message: ErrorReported, now: int) -> Iterator[Consequence]:
@@ -239,6 +244,8 @@ class Control:
         if message.epoch > state.epoch:
             state.epoch, state.issued = message.epoch, 0
         state.started = False
+        if state.finishing:
+            state.reducing["stopped"], state.finishing = state.finishing, ""
         state.reducing.pop("node", None)
         state.stale.clear()  # the feed begins anew too, and says what it cannot see
         state.ts_reconciled = None
@@ -266,7 +273,7 @@ class Control:
             yield CancelAll(strategy="")
             yield from self._begin_flattening(now)
 
-    def start(self, now: int) -> Iterator[Consequence]:
+    def start(self, message: StartTrading, now: int) -> Iterator[Consequence]:
         """Trade, unless the switch is latched. What was being closed for a stop is no longer."""
         state = self.state
         if state.kill.tripped:
@@ -274,17 +281,39 @@ class Control:
         state.started = True
         state.ts_started = now
         state.flattening = None
+        state.finishing = ""
         self._desk.started()
         if state.ts_reconciled is None:
             state.ts_reconciled = now
         state.reducing = {cause: why for cause, why in state.reducing.items() if cause in KEPT}
-        yield from self.announce("started")
+        yield from self.announce(_by("started", message.person, message.reason))
 
-    def stop(self, now: int, *, flatten: bool) -> Iterator[Consequence]:
-        yield from self.reduce("stopped", "stopped")
+    def stop(self, message: StopTrading, now: int) -> Iterator[Consequence]:
+        """Open nothing more: at once, or as soon as what is under way has finished."""
+        state = self.state
+        why = _by("stopped", message.person, message.reason)
+        if message.finish and not message.flatten and state.trading is TradingState.ACTIVE and self._under_way():
+            state.finishing = why
+            yield TradingStateChanged(state.trading, f"{why}; what is under way may finish")
+            return
+        state.finishing = ""
+        yield from self.reduce("stopped", why)
         yield CancelAll(strategy="")
-        if flatten:
+        if message.flatten:
             yield from self._begin_flattening(now)
+
+    def switch(self, message: SwitchStrategy, now: int) -> Iterator[Consequence]:
+        """Let a strategy open positions, or call back what it is opening and refuse the rest. What it holds it may close."""
+        state, strategy = self.state, message.strategy
+        if strategy not in self._strategies:
+            return
+        if message.on:
+            state.off.pop(strategy, None)
+        else:
+            state.off[strategy] = Off(message.person, message.reason, now)
+        yield StrategySwitched(strategy, message.on, message.person, message.reason)
+        if not message.on:
+            yield CancelAll(strategy)
 
     def reset(self, message: KillSwitchReset, now: int) -> Iterator[Consequence]:
         """Put the switch back, if a person says why: positions may be reduced, and `StartTrading` does the rest."""
@@ -307,6 +336,7 @@ class Control:
         busy = any(slot.pending or slot.held for slot in state.slots[strategy].values())
         if not busy and state.reducing.pop(f"pair {strategy}", None) is not None:
             yield from self.announce()
+        yield from self._finished()
         flattening = state.flattening
         if flattening is not None and not flattening.verifying and self._desk.flat():
             yield from self._flatten(flattening, now)
@@ -322,10 +352,23 @@ class Control:
         yield from self._tripped(trip, now)
         yield from self.announce()
 
+    def _under_way(self) -> bool:
+        """Whether any strategy's order or pair has not come to its end."""
+        slots = self.state.slots
+        return any(slot.pending for name in self._strategies for slot in slots.get(name, {}).values())
+
+    def _finished(self) -> Iterator[Consequence]:
+        """If trading was to end once nothing is under way any more, and nothing is: end it."""
+        state = self.state
+        if state.finishing and not self._under_way():
+            why, state.finishing = state.finishing, ""
+            yield from self.reduce("stopped", why)
+
     def _tripped(self, trip: Trip | None, now: int) -> Iterator[Consequence]:
         if trip is None:
             return
         self.state.started = False
+        self.state.finishing = ""
         yield KillSwitchTripped(trip.cause, trip.measured, trip.limit)
         yield from self.announce(trip.cause)
         yield CancelAll(strategy="")
@@ -381,3 +424,15 @@ class Control:
         """The value of all that moves the equity, the reserve's coins as well."""
         slots = (slot for places in self.state.slots.values() for slot in places.values())
         return sum((slot.value for slot in slots), Decimal(0))
+
+
+def unreconciled_since(state: RiskState) -> int | None:
+    """Since when trading has waited for a comparison with the venue; None where it does not trade, or never saw one."""
+    if not state.started or state.kill.tripped or state.ts_reconciled is None:
+        return None
+    return max(state.ts_reconciled, state.ts_started)
+
+
+def _by(what: str, person: str, reason: str) -> str:
+    """What somebody did, who it was and why, as far as that is known."""
+    return (f"{what} by {person}" if person else what) + (f": {reason}" if reason else "")

@@ -7,6 +7,7 @@ The drawdown is from the highest equity since the last reset: a flat account doe
 
 import enum
 import math
+from bisect import bisect_right
 from decimal import Decimal
 
 from msgspec import Struct, field
@@ -211,16 +212,35 @@ class KillSwitch:
         )
         return True
 
-    def _smooth(self, now: int) -> None:
-        """Carry the average to `now`: the drawdown stood since the last mark."""
+    # --- what is used of it ---------------------------------------------------------------------
+
+    def soft(self, now: int) -> float:
+        """The drawdown that the soft tiers look at, as a share of the high-water mark."""
+        return min(self.state.raw, self._averaged(now))
+
+    def errors(self, now: int) -> int:
+        """How many errors lie within the window."""
+        return _within(self.state.errors, now, self.config.error_window_s)
+
+    def deaths(self, now: int) -> int:
+        """How many deaths lie within the window."""
+        return _within(self.state.deaths, now, self.config.death_window_s)
+
+    # --- how ------------------------------------------------------------------------------------
+
+    def _averaged(self, now: int) -> float:
+        """The average, carried to `now`: the drawdown stood since the last mark."""
         state = self.state
         standing = state.raw
-        if state.smoothed != standing:
-            faded = math.exp((state.ts_smoothed - now) / self._tau)
-            state.smoothed = standing + (state.smoothed - standing) * faded
-            if state.smoothed < 1e-9:  # it would fade for ever
-                state.smoothed = 0.0
-        state.ts_smoothed = now
+        if state.smoothed == standing:
+            return standing
+        faded = math.exp((state.ts_smoothed - now) / self._tau)
+        averaged = standing + (state.smoothed - standing) * faded
+        return averaged if averaged >= 1e-9 else 0.0  # it would fade for ever
+
+    def _smooth(self, now: int) -> None:
+        self.state.smoothed = self._averaged(now)
+        self.state.ts_smoothed = now
 
     def _judge(self, now: int, *, confirmable: bool) -> Trip | None:
         state, config = self.state, self.config
@@ -254,7 +274,10 @@ class KillSwitch:
 def _count(times: list[int], now: int, window_s: float) -> int:
     """Note `now` and count what lies within the window."""
     times.append(now)
-    oldest = now - round(window_s * SECOND)
-    while times[0] <= oldest:
-        del times[0]
+    del times[: len(times) - _within(times, now, window_s)]
     return len(times)
+
+
+def _within(times: list[int], now: int, window_s: float) -> int:
+    """How many lie within the window; the oldest come first."""
+    return len(times) - bisect_right(times, now - round(window_s * SECOND))

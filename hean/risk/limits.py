@@ -29,6 +29,7 @@ class Rule(enum.StrEnum):
     WEIGHT = "WEIGHT"
     SPOT_SHORT = "SPOT_SHORT"
     TRADING_STATE = "TRADING_STATE"
+    STRATEGY_OFF = "STRATEGY_OFF"
     STALE_PRICE = "STALE_PRICE"
     STALE_RECONCILE = "STALE_RECONCILE"
     ORDER_PENDING = "ORDER_PENDING"
@@ -74,6 +75,11 @@ def trading_state(trading: TradingState) -> Refusal | None:
     return Refusal(Rule.TRADING_STATE, trading, _ACTIVE)
 
 
+def finishing(why: str) -> Refusal | None:
+    """While trading comes to its end, what is under way may finish, and nothing else begins."""
+    return Refusal(Rule.TRADING_STATE, why, _ACTIVE) if why else None
+
+
 def stale_price(age: int, limit: int) -> Refusal | None:
     """A price from the future is as unusable as an old one: one of the two clocks is wrong."""
     if 0 <= age <= limit:
@@ -109,7 +115,12 @@ def daily_loss(start: Decimal, equity: Decimal, limit: Decimal) -> Refusal | Non
     """`start` is the equity at 00:00 UTC, or the first known since."""
     if start <= equity or start - equity < limit * start:
         return None
-    return Refusal(Rule.DAILY_LOSS, f"{(start - equity) / start:.2%} lost today", f"{limit:.2%}")
+    return Refusal(Rule.DAILY_LOSS, f"{lost_today(start, equity):.2%} lost today", f"{limit:.2%}")
+
+
+def lost_today(start: Decimal, equity: Decimal) -> Decimal:
+    """The share of the equity at the beginning of the day that is lost; negative where it was gained."""
+    return (start - equity) / start
 
 
 def order_rate(sent: int, limit: int) -> Refusal | None:

@@ -6,6 +6,7 @@ Leaving is never blocked by a limit while trading is ACTIVE or REDUCING; HALTED 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import TypeAlias, assert_never
 
 from hean.errors import ConfigError
@@ -42,8 +43,10 @@ from hean.messages import (
     SignalRefused,
     StartTrading,
     StopTrading,
+    StrategySwitched,
     SubmitOrder,
     SubmitPair,
+    SwitchStrategy,
     TradingState,
     TradingStateChanged,
     VerifyFlat,
@@ -59,6 +62,7 @@ from hean.risk.killswitch import KillSwitch
 from hean.risk.limits import Refusal, Rule
 from hean.risk.memory import FAR, DecisionMemory, RoundTrip, Shadow
 from hean.risk.state import RiskState
+from hean.risk.usage import LimitUse, naked, total, usage
 
 Often: TypeAlias = Signal | OrderFilled | PositionChanged | EquityChanged
 Seldom: TypeAlias = (
@@ -81,6 +85,7 @@ Seldom: TypeAlias = (
     | EpochBegan
     | StartTrading
     | StopTrading
+    | SwitchStrategy
     | PullKillSwitch
     | KillSwitchReset
     | NodeFailed
@@ -97,6 +102,7 @@ Said: TypeAlias = (
     | CancelAll
     | TradingStateChanged
     | KillSwitchTripped
+    | StrategySwitched
     | VerifyFlat
 )
 
@@ -213,9 +219,11 @@ class RiskManager:
             case EpochBegan():
                 yield from self._control.epoch(message, now)
             case StartTrading():
-                yield from self._control.start(now)
-            case StopTrading(flatten=flatten):
-                yield from self._control.stop(now, flatten=flatten)
+                yield from self._control.start(message, now)
+            case StopTrading():
+                yield from self._control.stop(message, now)
+            case SwitchStrategy():
+                yield from self._control.switch(message, now)
             case PullKillSwitch():
                 yield from self._control.pull(message, now)
             case KillSwitchReset():
@@ -231,6 +239,14 @@ class RiskManager:
 
     def wake_at(self) -> int | None:
         return self._control.wake_at()
+
+    def usage(self, now: int) -> tuple[LimitUse, ...]:
+        """What is used of every limit now."""
+        return usage(self._state, self.config, self._strategies, self._instruments, self._kill, now)
+
+    def naked(self) -> Decimal | None:
+        """What stands unhedged in all pairs together, in quote currency; None while a price of it is unknown."""
+        return total(naked(self._state))
 
     def _probe(self, order: SubmitOrder, now: int) -> Iterator[Said]:
         """Let an order of a process through, if it cannot matter. A strategy has no orders of its own: it signals."""
@@ -407,9 +423,9 @@ class RiskManager:
     def _settled(self, slot: Slot | None, now: int) -> Iterable[Said]:
         """If nothing is under way in this place any more, do what was waiting for that."""
         state = self._state
-        if slot is None or not (slot.leave or state.reducing or state.flattening is not None) or slot.pending:
+        if slot is None or not (slot.leave or state.reducing or state.finishing or state.flattening is not None):
             return ()
-        return self._resume(slot, now)
+        return () if slot.pending else self._resume(slot, now)
 
     def _resume(self, slot: Slot, now: int) -> Iterator[Said]:
         state = self._state
@@ -420,7 +436,7 @@ class RiskManager:
                     other.leave = False
                 if state.trading is not HALTED:
                     yield from self._desk.close([other for other in leaving if self._desk.tradable(other)])
-        if state.reducing or state.flattening is not None:
+        if state.reducing or state.finishing or state.flattening is not None:
             yield from self._control.settled(slot.strategy, now)
 
 

@@ -31,6 +31,14 @@ class Flattening(Struct):
     denials: int = 0
 
 
+class Off(Struct, frozen=True):
+    """Who switched a strategy off, why, and when."""
+
+    person: str
+    reason: str
+    ts: int
+
+
 class Skew(Struct):
     """Our clock and the venue's differ: since when without a pause, and when that was last reported."""
 
@@ -42,7 +50,8 @@ class RiskState(Struct):
     """All that changes. `reducing` holds the causes for not opening, in words: trading is active when there is none.
 
     `issued` counts the ids given in this `epoch`. `earlier` names the orders and pairs of earlier lives of which the broker
-    has not said whether they live on.
+    has not said whether they live on. `finishing` is why trading comes to its end once what is under way has finished, empty
+    while it does not; `off` names the strategies that may open nothing.
     """
 
     trading: TradingState = TradingState.HALTED
@@ -51,6 +60,8 @@ class RiskState(Struct):
     epoch: int = 0
     earlier: list[str] = field(default_factory=list)
     reducing: dict[str, str] = field(default_factory=dict)
+    finishing: str = ""
+    off: dict[str, Off] = field(default_factory=dict)
     issued: int = 0
     equity: Decimal | None = None
     day: int = -1

@@ -10,6 +10,7 @@ from hean.messages import (
     CapitalAllocated,
     Discrepancy,
     DiscrepancyKind,
+    EpochBegan,
     EquityChanged,
     ErrorReported,
     FeedLive,
@@ -29,8 +30,10 @@ from hean.messages import (
     SignalRefused,
     StartTrading,
     StopTrading,
+    StrategySwitched,
     SubmitOrder,
     SubmitPair,
+    SwitchStrategy,
     TradingState,
     TradingStateChanged,
     VerifyFlat,
@@ -375,3 +378,121 @@ def test_a_fee_paid_in_coin_is_counted_once_in_an_outcome():
 
     # A fee of 0.00002 coins, 1 in quote, on 1,000 entered: ten basis points.
     assert told.manager.state.memory.cells["impulse|trend"].total == pytest.approx(-10)
+
+
+# --- who says so, and how gently ----------------------------------------------------------------
+
+
+def test_who_starts_and_stops_and_why_is_said():
+    told = Told(start=False)
+
+    assert told.say(StartTrading("ada", "a new day")) == [
+        TradingStateChanged(TradingState.ACTIVE, "started by ada: a new day")
+    ]
+    assert told.say(StopTrading(flatten=False, person="bob")) == [
+        TradingStateChanged(TradingState.REDUCING, "stopped by bob"),
+        CancelAll(""),
+    ]
+
+
+GENTLY = StopTrading(flatten=False, finish=True, person="ada", reason="enough")
+ENDED = TradingStateChanged(TradingState.REDUCING, "stopped by ada: enough")
+
+
+def test_what_is_under_way_may_finish_and_nothing_else_begins():
+    told = Told(strategies=two(FixedNotional(notional=1_000)))
+    (pair,) = told.want(-1.0, 1.0)
+
+    assert told.say(GENTLY) == [
+        TradingStateChanged(TradingState.ACTIVE, "stopped by ada: enough; what is under way may finish")
+    ]
+    (refused,) = told.want(1.0, strategy="other", instruments=(ETH,))
+    assert (refused.rule, refused.measured, refused.limit) == ("TRADING_STATE", "stopped by ada: enough", "ACTIVE")
+    told.hold_pair("0.020")
+    assert told.say(PairFinished(pair.pair_id, "impulse", "done", "")) == [ENDED]
+    assert isinstance(told.want(0.0, 0.0)[0], SubmitPair)
+
+
+def test_what_is_closed_meanwhile_is_waited_for_too():
+    told = Told()
+    told.hold(ETH, "0.02")
+    (order,) = told.want(1.0)
+    told.say(GENTLY)
+    (closing,) = told.want(0.0, instruments=(ETH,))
+
+    assert told.fill(order) == []
+    assert told.fill(closing) == [ENDED]
+
+
+def test_where_nothing_is_under_way_trading_ends_at_once():
+    assert Told().say(GENTLY) == [ENDED, CancelAll("")]
+
+
+@pytest.mark.parametrize(
+    ("then", "trading"),
+    [
+        (StopTrading(flatten=False), TradingState.REDUCING),
+        (StartTrading(), TradingState.ACTIVE),
+        (EpochBegan(2), TradingState.HALTED),
+    ],
+    ids=["at once after all", "on again", "a new life"],
+)
+def test_a_gentle_end_gives_way_to_another_word(then, trading):
+    told = Told()
+    (order,) = told.want(1.0)
+    told.say(GENTLY, then)
+    told.fill(order)
+
+    assert (told.trading, told.manager.state.finishing) == (trading, "")
+
+
+def test_a_gentle_end_outlives_a_restart_as_a_stop():
+    told = Told()
+    told.want(1.0)
+    told.say(GENTLY, EpochBegan(2))
+
+    assert told.manager.state.reducing == {"stopped": "stopped by ada: enough"}
+
+
+def test_a_strategy_that_is_off_opens_nothing_and_may_leave():
+    told = Told(strategies=two(FixedNotional(notional=1_000)))
+    told.hold(PERP, "0.020")
+
+    assert told.say(SwitchStrategy("impulse", False, "ada", "it loses")) == [
+        StrategySwitched("impulse", False, "ada", "it loses"),
+        CancelAll("impulse"),
+    ]
+    (refused,) = told.want(1.0, instruments=(ETH,))
+    assert (refused.rule, refused.measured, refused.limit) == (
+        "STRATEGY_OFF",
+        "switched off by ada: it loses",
+        "switched on",
+    )
+    assert orders(told.want(1.0, strategy="other", instruments=(ETH,)))
+    assert orders(told.want(0.0)) == [(PERP, Decimal("-0.020"), True)]
+
+
+def test_a_flip_of_a_strategy_that_is_off_is_a_close():
+    told = Told()
+    told.hold(PERP, "0.020")
+    told.say(SwitchStrategy("impulse", False, "ada", "it loses"))
+    said = told.want(-1.0)
+
+    assert (rules(said), orders(said)) == (["STRATEGY_OFF"], [(PERP, Decimal("-0.020"), True)])
+
+
+def test_a_strategy_stays_off_over_restarts_until_it_is_switched_on():
+    told = Told()
+    told.say(SwitchStrategy("impulse", False, "ada", "it loses"), EpochBegan(2), StartTrading())
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(told.manager.state), type=RiskState)
+    told.manager.state = state
+    assert rules(told.want(1.0)) == ["STRATEGY_OFF"]
+
+    assert told.say(SwitchStrategy("impulse", True, "bob", "tuned")) == [
+        StrategySwitched("impulse", True, "bob", "tuned")
+    ]
+    assert orders(told.want(1.0))
+
+
+def test_nobody_can_switch_a_strategy_that_is_not_there():
+    assert Told().say(SwitchStrategy("nobody", False, "ada", "why")) == []

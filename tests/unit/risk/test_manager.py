@@ -28,6 +28,7 @@ from hean.messages import (
     SignalRefused,
     StartTrading,
     StopTrading,
+    StrategySwitched,
     SubmitOrder,
     SubmitPair,
     TradingState,
@@ -55,6 +56,7 @@ def test_its_signature_can_be_read_back():
         CancelAll,
         TradingStateChanged,
         KillSwitchTripped,
+        StrategySwitched,
         VerifyFlat,
     }
     assert all(issubclass(each, messages.Message) for each in heard + said)

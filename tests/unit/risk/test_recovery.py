@@ -39,7 +39,7 @@ from hean.risk.killswitch import KillSwitchState
 from hean.risk.manager import LINK_ID, RiskManager
 from hean.risk.memory import Cell, MemoryState, RoundTrip, Shadow
 from hean.risk.sizing import FixedNotional
-from hean.risk.state import Flattening, RiskState, Seen, Skew
+from hean.risk.state import Flattening, Off, RiskState, Seen, Skew
 from tests.unit.risk.story import ETH, INSTRUMENTS, PERP, SPOT, Told, fall, orders, rules, two
 from tests.unit.risk.test_control import everything
 
@@ -364,6 +364,8 @@ FIELDS = {
     "epoch": st.integers(0, 50_000),
     "earlier": st.lists(NAMES),
     "reducing": st.dictionaries(NAMES, NAMES),
+    "finishing": NAMES,
+    "off": st.dictionaries(NAMES, st.builds(Off, person=NAMES, reason=NAMES, ts=TIMES)),
     "issued": st.integers(0, 10**9),
     "equity": st.none() | AMOUNTS,
     "day": st.integers(-1, 10**6),
