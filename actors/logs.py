@@ -341,10 +341,12 @@ class Reading:
     Args:
         home: The directory of the venue mode.
         places: How far each node's log was read already; a node that is not named is read from its beginning.
+        until: Where to stop reading each; None goes on with what comes.
     """
 
-    def __init__(self, home: Path, places: Mapping[str, Place]) -> None:
+    def __init__(self, home: Path, places: Mapping[str, Place], *, until: Mapping[str, Place] | None = None) -> None:
         self.places = dict(places)
+        self._until = until
         self.missed: set[str] = set()
         """Nodes of which lines are gone that were not read."""
         self._home = home
@@ -352,7 +354,9 @@ class Reading:
 
     def more(self, most: int = 500) -> list[Line]:
         """Lines that came since, by time as far as they come together; `places` is then where they end."""
-        now = {node: _look(self._home, node) for node in nodes(self._home)}
+        now = {
+            node: _look(self._home, node) for node in nodes(self._home) if self._until is None or node in self._until
+        }
         changed = [node for node, look in now.items() if look != self._looked.get(node)]
         coming = heapq.merge(*(self._after(node) for node in changed), key=lambda read: read[0].ts)
         found = []
@@ -374,12 +378,18 @@ class Reading:
                     files[0][1].seek(place.at)
                 else:
                     self.missed.add(node)
+            last = None if self._until is None else self._until[node]
+            if last is not None and last.file not in {mark for mark, _ in files}:
+                self.missed.add(node)  # all of it lies before what is still there
+                return
             for mark, file in files:
                 at = file.tell()
                 for text in file:
                     if not text.endswith(b"\n"):
                         break  # it is being written, or was cut off by a crash
                     at += len(text)
+                    if last is not None and mark == last.file and at > last.at:
+                        return
                     line = _line(text)
                     if line is not None:
                         yield line, node, Place(mark, at)

@@ -221,6 +221,12 @@ class JournalReader:
         with _blaming(self.path):
             return [Snapshot(*row) for row in self._db.execute("SELECT * FROM snapshots ORDER BY n")]
 
+    def kept(self) -> tuple[int, int]:
+        """The first and the last entry that are kept; (1, 0) where there is none yet."""
+        with _blaming(self.path):
+            first, last = self._db.execute("SELECT coalesce(min(n), 1), coalesce(max(n), 0) FROM told").fetchone()
+        return first, last
+
     def after(self, n: int) -> Iterator[Told]:
         """The entries after one, in order."""
         return told_after(self._db, self.path, n)
