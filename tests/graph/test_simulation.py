@@ -461,6 +461,30 @@ def test_a_stop_opens_nothing_more_and_flattens_if_asked(flatten):
             assert found.said("reconciler", ReconcileCompleted)[-1].flat
 
 
+def test_a_gentle_stop_lets_pairs_finish_and_opens_nothing_more():
+    finished = Counter()
+    for seed in range(24):
+        tier = TIERS[seed % 3]
+        strategies = carrier("carrier", seed, every=4) | chatter("perp", ETH, seed, weights=(1.0, -1.0), bracket=0.0)
+        found = house(market(seed, tier, rows=200), tier, strategies, seed=seed)
+        found.sim.run(rows=found.tape.size // 3)
+        opening = [name for name, pair in found["broker"].state.pairs.items() if pair.order.opening]
+        found.sim.tell("risk", StopTrading(flatten=False, finish=True, person="ada"))
+        found.sim.settle()
+        before = len(found.sim.log)
+        found.sim.run(kill=["risk", "broker"], risk=0.003)
+        found.quiet()
+        everything_holds(found)
+        said = [envelope.message for envelope in found.sim.log[before:] if envelope.source in {"risk", "broker"}]
+        assert not [order for order in said if isinstance(order, SubmitPair) and order.opening]
+        assert not found["broker"].state.pairs
+        assert (found["risk"].state.trading, found["risk"].state.finishing) == (TradingState.REDUCING, "")
+        ends = {pair.pair_id: pair for pair in said if isinstance(pair, PairFinished)}
+        finished.update((ends[name].outcome, ends[name].reason) for name in opening if name in ends)
+    assert finished["done", ""] > 5
+    assert not any("trading is" in reason for _, reason in finished)
+
+
 # --- stories that once broke ----------------------------------------------------------------------
 
 
