@@ -17,7 +17,6 @@ from actors.views import orders as rows_of_orders
 from actors.words import (
     Arming,
     FeedFigures,
-    FillView,
     History,
     OrderRow,
     Phase,
@@ -28,7 +27,7 @@ from actors.words import (
     WhyView,
 )
 from hean.instruments import split_id
-from hean.monitor import PARTS, Point
+from hean.monitor import PARTS, FillView, Point
 from hean.processes.runs import RunView, StepView
 from hean.trips import RoundTrip
 from hean.units import MILLISECOND, SECOND, utc

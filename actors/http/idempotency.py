@@ -189,7 +189,7 @@ def digest(*parts: Any) -> str:
 
 async def _read(receive: Receive) -> bytes | None:
     """The body, None where the client left before its end; `Guard` has seen to its size."""
-    body = b""
+    body: bytes = b""
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if not message.get("more_body", False):

@@ -1,7 +1,7 @@
 """What takes long: runs of processes. Each is begun with 202 and followed, decided on or cancelled at its own address."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Request
@@ -16,7 +16,7 @@ from actors.http.tracing import trace_of
 
 router = APIRouter(tags=["processes"])
 KNOWN = documented(404)
-BEGUN = {
+BEGUN: dict[int | str, dict[str, Any]] = {
     202: {
         "model": schemas.Accepted,
         "description": "It is on its way.",

@@ -129,7 +129,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _by_status(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (it is registered for no other)
-    detail = error.detail if isinstance(error.detail, str) else HTTPStatus(error.status_code).phrase
+    detail = str(error.detail)
     if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = "there is nothing here: /docs lists what there is"
     return problem(request.scope, error.status_code, detail, headers=error.headers)
@@ -165,6 +165,6 @@ def _fault(error: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
 
 def _fields(request: Request) -> list[str]:
     """The fields of the body that the route takes."""
-    taken = getattr(request.scope.get("route"), "body_field", None)
-    model = None if taken is None else taken.field_info.annotation
+    taken: Any = getattr(request.scope.get("route"), "body_field", None)
+    model: Any = None if taken is None else taken.field_info.annotation
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
