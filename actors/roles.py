@@ -122,7 +122,7 @@ class RiskManagerActor(ComponentActor):
 
     def recover(self, seat: Seat) -> Recovered:
         recovered = super().recover(seat)
-        self._usage = Seldom(lambda: getattr(self.component, "usage", lambda _: ())(self._time.now()))
+        self._usage = Seldom(lambda: self.component.usage(self._time.now()))
         return recovered
 
     def ping(self) -> Pulse:

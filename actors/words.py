@@ -1,25 +1,17 @@
 """What the engine and its actors tell those who ask from outside: plain values, none of them a message of trading."""
 
 import enum
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 
 from hean.messages import TradingState
 from hean.monitor import FillView, MonitorState, Point
+from hean.risk.usage import LimitUse
 from hean.trips import RoundTrip
-
-
-class LimitUse(Struct, frozen=True):
-    """How much of a limit is used, as its `unit` says; None is not known."""
-
-    rule: str
-    subject: str
-    used: float | None
-    limit: float
-    unit: str
-    amount: float | None = None
 
 
 class Phase(enum.StrEnum):
@@ -156,7 +148,7 @@ class FeedFigures(Struct, frozen=True):
     """What the feed shows of one instrument, since it was begun last.
 
     `ages_s` is how long ago each kind of observation was seen, by its name; `age_s` the least of these, None where nothing
-    was seen yet. `live` is the feed's own last word, None where it has said nothing. `conflated` counts rows that a later
+    was seen yet. `live` is the feed's own last word; where it has said nothing, True once anything was seen, and None before. `conflated` counts rows that a later
     one took the place of, summed over all who watch.
     """
 
@@ -199,6 +191,14 @@ class History(Struct, frozen=True):
     curve: tuple[Point, ...]
     fills: tuple[FillView, ...]
     trips: tuple[RoundTrip, ...]
+
+    def __reduce__(self) -> tuple[Callable[[bytes], "History"], tuple[bytes]]:
+        # It may be thousands of points, sent on twice: packed it costs a tenth of what pickling each of them does.
+        return _unpacked, (msgspec.msgpack.encode(self),)
+
+
+def _unpacked(packed: bytes) -> History:
+    return msgspec.msgpack.decode(packed, type=History)
 
 
 class Arming(Struct, frozen=True):

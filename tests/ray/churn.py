@@ -43,6 +43,10 @@ class Churn:
         price = (message.bid + message.ask) / 2
         yield Signal(config.name, (Leg(config.perp, weight, price, now),), "churn", None, None, None, "")
 
+    def waits_for(self, now: int) -> tuple[str, ...]:
+        left = self.config.every_s - (now - self.state.ts_last) / SECOND
+        return (f"waits for: {left:.1f} s more",) if left > 0 else ("met: it is time",)
+
     def wake_at(self) -> int | None:
         return None
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from contextlib import contextmanager
 from decimal import Decimal
 
 import psutil
@@ -17,8 +18,10 @@ from actors.cluster import NAMESPACE
 from actors.exchange.drills import lose_answers, storm
 from actors.exchange.opening import FIRST_UID
 from hean.codec import decoded
+from hean.errors import HeanError
 from hean.processes.runs import OVER, RunStatus
 from hean.risk.state import RiskState
+from hean.units import SECOND
 from tests.ray.stage import BUSY, CHURN, Truth, acting, describe, held, must_agree, must_be_exact, wait_for_flow
 from tests.ray.stage import wait_until_flat as flat
 
@@ -117,6 +120,139 @@ def test_why_shows_what_was_seen_wanted_refused_and_traded(stage):
     assert greedy.funnel["filled"] == 0
     assert all(one.rule and one.measured != one.limit and one.count > 0 for one in greedy.refusals)
     assert {one.instrument for one in greedy.refusals} == {"BTCUSDT-LINEAR.BYBIT"}
+
+
+# --- one picture --------------------------------------------------------------------------------
+
+
+@contextmanager
+def standing_still(stage, *names):
+    """Have actors do nothing at all: whoever asks them would wait."""
+    pids = [stage.pid(name) for name in names]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_everything_is_seen_though_no_trading_mailbox_answers(stage):
+    wait_for_flow(stage)
+    stage.wait("gates", lambda _: stage.ask("why", "churn")[0].gates)
+    with standing_still(stage, "risk", "broker", "churn", "feed", "portfolio", "venue", "reconciler"):
+        began = time.monotonic()
+        picture, history = stage.ask("picture"), stage.ask("history")
+        told = stage.ask("why", "churn")[0], stage.ask("figures")
+        assert time.monotonic() - began < 3.0
+
+    assert picture.view.phase == "RUNNING"
+    assert picture.monitor.strategies["churn"].trades > 0
+    assert {one.strategy: one.gates for one in picture.why}["churn"][0].startswith(("waits for: ", "met: "))
+    assert told[0].funnel["signals"] > 0
+    assert told[1]["churn"]["told"] > 0
+
+    gross = next(one for one in picture.limits if one.rule == "GROSS_EXPOSURE")
+    assert 0 <= gross.used < gross.limit
+    churn = next(one for one in picture.strategies if one.name == "churn")
+    assert (churn.enabled, churn.config["every_s"], churn.sizing["notional"]) == (True, 0.4, 600.0)
+    assert churn.last_signal.endswith("ETHUSDT-LINEAR.BYBIT: churn")
+    assert 0 < time.time_ns() - churn.ts_last_signal < 60 * SECOND
+    eth = next(one for one in picture.feeds if one.instrument == "ETHUSDT-LINEAR.BYBIT")
+    assert eth.live
+    assert eth.age_s == min(eth.ages_s.values()) < 30
+    assert eth.rows > 0
+    assert {one.name for one in picture.consumers} == {"churn", "greedy", "pair", "portfolio", "broker"}
+
+    assert [point.ts for point in history.curve] == sorted(point.ts for point in history.curve)
+    assert history.fills[0].ts >= history.fills[-1].ts
+    assert {fill.client_order_id for fill in history.fills} <= set(at_exchange(stage))
+    assert {trip.strategy for trip in history.trips} <= {"churn", "pair"}
+
+
+def lines(stage, node, trace):
+    found = (json.loads(line) for line in (stage.home / "logs" / f"{node}.log").read_text().splitlines())
+    return [one for one in found if one.get("trace") == trace]
+
+
+def test_what_a_person_sets_going_carries_the_trace_of_it(stage):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    stage.ask("stop", finish=True, person="ada", reason="a look", trace=trace)
+    stage.wait("a stop", lambda one: one.trading == "REDUCING")
+    stage.ask("start", person="ada", trace=trace[::-1])
+    stage.wait_until_trading()
+
+    asked, told = lines(stage, "engine", trace)
+    assert (asked["what"], asked["person"], asked["reason"]) == ("stop", "ada", "a look")
+    assert told["said"] == {
+        "type": "StopTrading",
+        "flatten": False,
+        "finish": True,
+        "person": "ada",
+        "reason": "a look",
+    }
+    assert "TradingStateChanged" in {one["event"] for one in lines(stage, "risk", trace)}
+    assert "TradingStateChanged" in {one["event"] for one in lines(stage, "risk", trace[::-1])}
+
+
+# --- one strategy ---------------------------------------------------------------------------------
+
+
+def is_on(stage, name):
+    return next(one.enabled for one in stage.ask("picture").strategies if one.name == name)
+
+
+def test_a_strategy_that_is_switched_off_stays_so_and_the_others_go_on(stage):
+    wait_for_flow(stage)
+    stage.ask("switch", "churn", False, "ada", "too much of it")
+    stage.wait("it off", lambda _: is_on(stage, "churn") is False)
+    epoch = stage.status().epoch
+    stage.kill("risk")
+    stage.wait_until_trading(after=epoch)
+    stage.wait("a refusal", lambda _: any(one.rule == "STRATEGY_OFF" for one in stage.ask("why", "churn")[0].refusals))
+    assert is_on(stage, "churn") is False
+    stage.wait(
+        "it flat", lambda one: not [held for held in one.positions if held.strategy == "churn" and held.quantity]
+    )
+    before = stage.ask("why", "pair")[0].funnel["filled"]
+    stage.wait("another's trade", lambda _: stage.ask("why", "pair")[0].funnel["filled"] > before)
+    assert not [one for one in stage.status().positions if one.strategy == "churn" and one.quantity]
+
+    stage.ask("switch", "churn", True, "ada", "enough")
+    stage.wait("it on", lambda _: is_on(stage, "churn"))
+    stage.wait("a position", lambda one: any(held.strategy == "churn" and held.quantity for held in one.positions))
+    with pytest.raises(HeanError, match="there is no strategy chrun"):
+        refused(stage, "switch", "chrun", False, "ada", "x")
+    with pytest.raises(HeanError, match="says why"):
+        refused(stage, "switch", "churn", False, "ada", " ")
+
+
+def test_a_strategy_is_set_otherwise_with_what_is_held_as_it_is(stage):
+    wait_for_flow(stage)
+    epoch = stage.status().epoch
+    began = time.monotonic()
+    said = stage.ask("configure", "churn", {"every_s": 0.6}, "ada", "calmer")
+    assert "every_s from 0.4 to 0.6" in said
+    stage.wait_until_trading(after=epoch)
+    print(f"other settings after {time.monotonic() - began:.1f} s")
+    churn = next(one for one in stage.ask("picture").strategies if one.name == "churn")
+    assert churn.config["every_s"] == 0.6
+    (asked,) = [one for one in lines(stage, "engine", "") if one["event"] == "asked" and one["what"] == "configure"]
+    assert (asked["person"], asked["reason"], asked["changes"]) == ("ada", "calmer", "every_s from 0.4 to 0.6")
+    assert stage.status().actors[0].restarts == 0
+    for changes, why in (({"evry_s": 1}, "did you mean every_s"), ({"every_s": 0.6}, "nothing would change")):
+        with pytest.raises(HeanError, match=why):
+            refused(stage, "configure", "churn", changes, "ada", "x")
+    wait_for_flow(stage)
+    must_agree(stage)
+
+
+def refused(stage, method, *arguments):
+    try:
+        stage.ask(method, *arguments)
+    except ray.exceptions.RayTaskError as refusal:
+        raise refusal.cause from None
 
 
 # --- orders nobody answers for ------------------------------------------------------------------
