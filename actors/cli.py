@@ -8,6 +8,7 @@ import typer
 from actors.cli_backtest import backtest
 from actors.cli_data import data_app
 from actors.cli_engine import COMMANDS
+from actors.cli_evaluate import evaluate
 from actors.cli_exchange import exchange
 from actors.cli_processes import process_app
 from actors.cli_sweep import sweep
@@ -30,6 +31,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(process_app, name="process")
 app.command(name="backtest")(backtest)
 app.command(name="sweep")(sweep)
+app.command(name="evaluate")(evaluate)
 app.command(name="exchange")(exchange)
 for command in COMMANDS:
     app.command()(command)

@@ -117,7 +117,7 @@ def sweep(
             tier=tier,
             synthetic=synthetic,
         )
-        settings = sweep_settings(
+        settings = _settings(
             settings_file, options, strategy or (), assignments or (), parameters or (), random=random, seed=seed
         )
         tape = Catalog(catalog)
@@ -143,7 +143,7 @@ def sweep(
             raise typer.Exit(_INTERRUPTED)
 
 
-def sweep_settings(
+def _settings(
     file: Path | None,
     options: Mapping[str, object],
     strategies: Sequence[str],
@@ -158,21 +158,11 @@ def sweep_settings(
     Raises:
         ConfigError: a part of it is wrong, or nothing is varied.
     """
-    from hean.backtest.sweep import SweepSettings, parse_parameter
-    from hean.errors import ConfigError
-    from hean.settings import read_toml, validated
+    from hean.backtest.sweep import SweepSettings
+    from hean.settings import validated
 
-    tree: dict[str, Any] = read_toml(file) if file is not None else {}
-    base = tree.setdefault("base", {})
-    if not isinstance(base, dict):
-        raise ConfigError(f"base: {base!r} should be a table of the backtest's settings: [base]")
+    tree, base = tables_of(file, parameters)
     laid_out(base, options, strategies, assignments)
-    varied = tree.setdefault("parameters", {})
-    if not isinstance(varied, dict):
-        raise ConfigError(f"parameters: {varied!r} should be a table: [parameters]")
-    varied |= dict(parse_parameter(one) for one in parameters)
-    if not varied:
-        raise ConfigError("nothing is varied: say --param strategy.trigger=2,2.5,3, or list [parameters] in the file")
     if random is not None:
         tree |= {"kind": "random", "count": random}
     if seed is not None:
@@ -180,20 +170,43 @@ def sweep_settings(
     settings: SweepSettings = validated(SweepSettings, tree)
     return settings.model_copy(
         update={
-            "base": _found_anywhere(settings.base),
-            "parameters": {name: _found_anywhere(one) for name, one in settings.parameters.items()},
+            "base": found_anywhere(settings.base),
+            "parameters": {name: found_anywhere(one) for name, one in settings.parameters.items()},
         }
     )
 
 
-def _found_anywhere(value: Any) -> Any:
+def tables_of(file: Path | None, parameters: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tree of a settings file, what is varied on the command line laid over it; and the backtest's own in it.
+
+    Raises:
+        ConfigError: A part of it is wrong, or nothing is varied.
+    """
+    from hean.backtest.sweep import parse_parameter
+    from hean.errors import ConfigError
+    from hean.settings import read_toml
+
+    tree: dict[str, Any] = read_toml(file) if file is not None else {}
+    base = tree.setdefault("base", {})
+    if not isinstance(base, dict):
+        raise ConfigError(f"base: {base!r} should be a table of the backtest's settings: [base]")
+    varied = tree.setdefault("parameters", {})
+    if not isinstance(varied, dict):
+        raise ConfigError(f"parameters: {varied!r} should be a table: [parameters]")
+    varied |= dict(parse_parameter(one) for one in parameters)
+    if not varied:
+        raise ConfigError("nothing is varied: say --param strategy.trigger=2,2.5,3, or list [parameters] in the file")
+    return tree, base
+
+
+def found_anywhere(value: Any) -> Any:
     """Strategies' files by their whole paths: a worker may have another directory."""
     if isinstance(value, str) and ".py:" in value:
         path, _, name = value.rpartition(":")
         return f"{Path(path).absolute()}:{name}"
     if isinstance(value, dict):
-        return {key: _found_anywhere(one) for key, one in value.items()}
-    return type(value)(map(_found_anywhere, value)) if isinstance(value, list | tuple) else value
+        return {key: found_anywhere(one) for key, one in value.items()}
+    return type(value)(map(found_anywhere, value)) if isinstance(value, list | tuple) else value
 
 
 def _run(
@@ -220,7 +233,7 @@ def _run(
                 task,
                 completed=so_far.done,
                 description=f"{so_far.done:,} of {so_far.total:,} trials{failed}",
-                left="" if so_far.left_s is None else f"{_length(so_far.left_s)} left",
+                left="" if so_far.left_s is None else f"{length(so_far.left_s)} left",
             )
 
         try:
@@ -329,7 +342,8 @@ def _print(settings: "SweepSettings", what: Any, rows: "pl.DataFrame") -> None:
         console.print(Text(f"{failed.len():,} trials have no result; the first: {failed[0]}", style="yellow"))
 
 
-def _length(seconds: float) -> str:
+def length(seconds: float) -> str:
+    """A time as people say it."""
     whole = round(seconds)
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -24,7 +24,7 @@ from hean.errors import ConfigError, DataError, HeanError, VenueError
 from hean.instruments import Category, Instrument, instrument_id, split_id
 from hean.messages import AmendOrder, CancelOrder, Side, SubmitOrder, TimeInForce
 from hean.processes import environment as env
-from hean.processes.built_in import BACKTEST_OPTIONS, smoke_order_id
+from hean.processes.built_in import BACKTEST_OPTIONS, CHOSEN, lengths_in, smoke_order_id, windows_in
 from hean.processes.smoke_test import NAME, SmokeTest, SmokeTestConfig, smallest
 from hean.units import parse_time, utc
 
@@ -355,25 +355,89 @@ def backtest(errand: Errand) -> dict[str, Any]:
     from hean.backtest.html import render
     from hean.backtest.report import as_json
     from hean.backtest.run import run_backtest
-    from hean.settings import BacktestSettings, assign, strategies_in, validated
+    from hean.settings import BacktestSettings, validated
     from hean.store.catalog import Catalog
 
-    given = errand.given
-    tree: dict[str, Any] = {"symbols": given["symbols"].split(",")}
-    assign(tree, [f"{name}={given[name]}" for name in ("synthetic",) if name in given])
-    tree |= {name: given[name] for name in BACKTEST_OPTIONS if name in given and name != "synthetic"}
-    tree["strategies"] = [{"use": use.strip()} for use in given["strategy"].split(",")]
-    paths = {name: value for name, value in given.items() if "." in name}
-    own = [f"{name.removeprefix('strategy.')}={value}" for name, value in paths.items() if name.startswith("strategy.")]
-    assign(tree, [f"{name}={value}" for name, value in paths.items() if not name.startswith("strategy.")])
-    for one in strategies_in(tree):
-        assign(one["config"], own)
-    settings = validated(BacktestSettings, tree)
+    settings = validated(BacktestSettings, _backtest_tree(errand.given))
     result = run_backtest(settings, Catalog(errand.plan.catalog), clock=time.perf_counter)
     report = errand.plan.home / "reports" / f"{result.result_hash[:16]}.html"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(render(result), encoding="utf-8")
     return {"report": str(report), "ended": utc(time.time_ns() // 10**9 * 10**9)} | as_json(result, with_trips=False)
+
+
+def _backtest_tree(given: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of a backtest, from the arguments of a process."""
+    from hean.settings import assign, strategies_in
+
+    tree: dict[str, Any] = {"symbols": given["symbols"].split(",")}
+    assign(tree, [f"{name}={given[name]}" for name in ("synthetic",) if name in given])
+    tree |= {name: given[name] for name in BACKTEST_OPTIONS if name in given and name != "synthetic"}
+    tree["strategies"] = [{"use": use.strip()} for use in given["strategy"].split(",")]
+    paths = {name: value for name, value in given.items() if "." in name and not name.startswith(CHOSEN)}
+    own = [f"{name.removeprefix('strategy.')}={value}" for name, value in paths.items() if name.startswith("strategy.")]
+    assign(tree, [f"{name}={value}" for name, value in paths.items() if not name.startswith("strategy.")])
+    for one in strategies_in(tree):
+        assign(one["config"], own)
+    return tree
+
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+
+def evaluate_window(errand: Errand) -> dict[str, Any]:
+    """Training, choice and test of one window. What an attempt before this one has finished of it is found again."""
+    from actors.evaluation import identify, walk
+    from hean.backtest.walk_forward import must_be_purged
+    from hean.store.catalog import Catalog
+
+    settings = _evaluation(errand.given)
+    must_be_purged(settings)
+    window = windows_in(errand.given)[int(errand.given["window"]) - 1]
+    catalog = Catalog(errand.plan.catalog)
+    name, trials = identify(settings, [window], catalog)
+    # By its id, too: other code or other data than at the attempt before begins anew.
+    root = errand.plan.home / "evaluations" / errand.run_id / f"{window.number}-{name[:12]}"
+    (tried,) = walk(settings, [window], trials, catalog, root, name=name, resume=True)
+    found: dict[str, Any] = msgspec.to_builtins(tried)
+    return found
+
+
+def evaluate_report(errand: Errand) -> dict[str, Any]:
+    """All windows together: what they made out of sample, and where the report is."""
+    from actors.evaluation import identify, look
+    from hean.backtest.walk_forward import Tried, evaluated
+    from hean.backtest.walk_forward_report import as_json, render
+    from hean.store.catalog import Catalog
+
+    settings, catalog = _evaluation(errand.given), Catalog(errand.plan.catalog)
+    tried = [msgspec.convert(one, Tried) for one in errand.inputs.values()]
+    name, trials = identify(settings, windows_in(errand.given), catalog)
+    evaluation = evaluated(settings, name, tried)
+    looks = look(evaluation, trials, catalog)
+    report = errand.plan.home / "reports" / f"evaluation-{name[:16]}.html"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(render(evaluation, settings, looks), encoding="utf-8")
+    return {"report": str(report), "ended": utc(time.time_ns() // 10**9 * 10**9)} | as_json(evaluation, looks)
+
+
+def _evaluation(given: Mapping[str, str]) -> Any:
+    """What is evaluated: values of a parameter as on the command line, or as JSON has a list or a range."""
+    from hean.backtest.sweep import parse_parameter
+    from hean.backtest.walk_forward import WalkForwardSettings
+    from hean.settings import validated
+
+    parameters: dict[str, Any] = {}
+    for argument, text in given.items():
+        if argument.startswith(CHOSEN):
+            name = argument.removeprefix(CHOSEN)
+            if text.startswith("{"):
+                parameters[name] = msgspec.json.decode(text)
+            else:
+                parameters |= dict([parse_parameter(f"{name}={text}")])
+    windows = lengths_in(given).model_dump()
+    tree = {"base": _backtest_tree(given), "parameters": parameters, "windows": windows}
+    return validated(WalkForwardSettings, tree)
 
 
 # --- asking the venue ---------------------------------------------------------------------------
@@ -448,5 +512,7 @@ WORKS: dict[str, Work] = {
     "scan-account": scan_account,
     "download": fetch,
     "backtest": backtest,
+    "evaluate-window": evaluate_window,
+    "evaluate-report": evaluate_report,
 }
 COMPONENTS: dict[str, Build] = {"probe": probe}

@@ -46,12 +46,12 @@ def render(sweep: Sweep, settings: SweepSettings, rows: pl.DataFrame) -> str:
         _varied(settings),
         _footer(sweep),
     )
-    style = _asset("report.css") + _asset("sweep.css")
+    style = asset("report.css") + asset("sweep.css")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(f'HEAN sweep: {_subject(settings)}')}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{escape(f'HEAN sweep: {subject(settings.base, settings.parameters)}')}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
@@ -64,10 +64,12 @@ def luck(trials: int) -> str:
     return f"The best of {trials:,} looks good by luck alone: this is no evidence."
 
 
-def _subject(settings: SweepSettings) -> str:
-    listed = settings.base.get("strategies", [])
+def subject(base: Mapping[str, Any], parameters: Mapping[str, Range | Sequence[Any]]) -> str:
+    """What is run, in a word or two."""
+    listed = base.get("strategies", [])
     names = [str(one.get("use", "?") if isinstance(one, Mapping) else one) for one in listed]
-    varied = [str(value) for value in settings.parameters.get("strategies", ()) if "strategies" in settings.parameters]
+    chosen = parameters.get("strategies", ())
+    varied = [] if isinstance(chosen, Range) else [str(value) for value in chosen]
     shown = [name.replace("\\", "/").rpartition("/")[2] for name in varied or names]
     return " + ".join(shown) or "a backtest"
 
@@ -87,7 +89,7 @@ def _header(sweep: Sweep, settings: SweepSettings, rows: pl.DataFrame, results: 
     left = sweep.trials - rows.height
     unfinished = f" {left:,} of {sweep.trials:,} trials are still to come." if left else ""
     return (
-        f'<header><div class="eyebrow">HEAN sweep</div><h1>{escape(_subject(settings))}: '
+        f'<header><div class="eyebrow">HEAN sweep</div><h1>{escape(subject(settings.base, settings.parameters))}: '
         f"{escape(', '.join(settings.parameters))}</h1>"
         f'<div class="lede"><b>{sweep.trials:,}</b> trials, {way}{span}</div>'
         f'<div class="luck"><strong>{sweep.trials:,} trial{"" if sweep.trials == 1 else "s"}</strong>'
@@ -212,7 +214,7 @@ def _cells(settings: SweepSettings, results: pl.DataFrame, name: str) -> tuple[l
     if not numbers or len(distinct) <= MOST_CELLS:
         ordered = sorted(distinct) if numbers else sorted(distinct, key=str)
         place = {value: at for at, value in enumerate(ordered)}
-        return [_plain(value) for value in ordered], [place[value] for value in values]
+        return [plain_value(value) for value in ordered], [place[value] for value in values]
     parameter = settings.parameters[name]
     log = isinstance(parameter, Range) and parameter.scale == "log"
     low, high = min(distinct), max(distinct)
@@ -221,12 +223,17 @@ def _cells(settings: SweepSettings, results: pl.DataFrame, name: str) -> tuple[l
     return labels, [min(_BINS - 1, sum(value >= edge for edge in edges[1:-1])) for value in values]
 
 
-def _plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _distribution(results: pl.DataFrame) -> str:
-    nets = [float(net) for net in _nets(results)]
+    return spread(_nets(results), "How the trials are spread", "trials")
+
+
+def spread(profits: Sequence[Decimal], title: str, what: str) -> str:
+    """A histogram of profits, gains and losses apart; nothing where there is no spread."""
+    nets = [float(net) for net in profits]
     if len(nets) < 2 or min(nets) == max(nets):
         return ""
     low, high = min(nets), max(nets)
@@ -243,7 +250,7 @@ def _distribution(results: pl.DataFrame) -> str:
     )
     ends = "".join(f"<span>{words.money(Decimal(str((first + at) * width)))}</span>" for at in (0, len(counts)))
     return (
-        '<section id="distribution"><div class="head"><h2>How the trials are spread</h2><span class="hint">trials by net '
+        f'<section id="distribution"><div class="head"><h2>{title}</h2><span class="hint">{what} by net '
         f'P&amp;L, {words.money(Decimal(str(width)))} to a bar</span></div><div class="counts">{bars}</div>'
         f'<div class="ends">{ends}</div></section>'
     )
@@ -300,7 +307,7 @@ def _row(settings: SweepSettings, place: int, row: Mapping[str, Any]) -> str:
     drawdown = None if row["max_drawdown"] is None else -row["max_drawdown"]
     cells = (
         f"{place}",
-        *(escape(_plain(row[PARAMETER + name])) for name in settings.parameters),
+        *(escape(plain_value(row[PARAMETER + name])) for name in settings.parameters),
         words.toned(row["net"]),
         *(words.toned(row[part]) for part in PARTS),
         words.percent(drawdown),
@@ -335,27 +342,30 @@ def _errors(settings: SweepSettings, rows: pl.DataFrame) -> str:
 
 
 def _told(settings: SweepSettings, row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={_plain(row[PARAMETER + name])}" for name in settings.parameters)
+    return ", ".join(f"{name}={plain_value(row[PARAMETER + name])}" for name in settings.parameters)
 
 
 def _varied(settings: SweepSettings) -> str:
+    return varied(settings.base, settings.parameters, "What was varied")
+
+
+def varied(base: Mapping[str, Any], parameters: Mapping[str, Range | Sequence[Any]], title: str) -> str:
+    """Each parameter with its values, and everything that was the same in all trials."""
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(_choices(parameter))}</td></tr>"
-        for name, parameter in settings.parameters.items()
+        f"<tr><td>{escape(name)}</td><td>{escape(choices(parameter))}</td></tr>"
+        for name, parameter in parameters.items()
     )
-    base = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in settings.base.items()
-    )
+    fixed = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in base.items())
     return (
-        '<section id="varied"><div class="head"><h2>What was varied</h2></div>'
+        f'<section id="varied"><div class="head"><h2>{title}</h2></div>'
         f'<table class="keys"><tbody>{rows}</tbody></table><details><summary>What was not</summary>'
-        f'<div class="inside wide"><table class="keys"><tbody>{base}</tbody></table></div></details></section>'
+        f'<div class="inside wide"><table class="keys"><tbody>{fixed}</tbody></table></div></details></section>'
     )
 
 
-def _choices(parameter: Range | Sequence[Any]) -> str:
+def choices(parameter: Range | Sequence[Any]) -> str:
     if not isinstance(parameter, Range):
-        return ", ".join(_plain(value) for value in parameter)
+        return ", ".join(plain_value(value) for value in parameter)
     steps = f" in {parameter.steps} steps" if parameter.steps is not None else ", any value"
     return f"{parameter.low:g} to {parameter.high:g}{steps}" + (", equal ratios" if parameter.scale == "log" else "")
 
@@ -367,5 +377,6 @@ def _footer(sweep: Sweep) -> str:
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page."""
     return resources.files("hean.backtest").joinpath("page", name).read_text(encoding="utf-8")

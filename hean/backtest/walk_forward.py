@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hean.backtest import kernels
+from hean.backtest.market import load_market
 from hean.backtest.report import without_places
 from hean.backtest.sweep import (
     Range,
@@ -88,8 +89,42 @@ def windows_of(settings: WalkForwardSettings, start: int, end: int) -> list[Wind
     Raises:
         ConfigError: Not one fits, or a position may be held for longer than what is left out before a test.
     """
-    _must_be_purged(settings)
+    must_be_purged(settings)
     return rolling(start, end, settings.windows)
+
+
+def must_be_purged(settings: WalkForwardSettings) -> None:
+    """Refuse a purge that is shorter than a position may be held, where the strategies say how long that is.
+
+    Raises:
+        ConfigError: It is: the text says how long it has to be.
+    """
+    longest = 0
+    for parameters in combinations(SweepSettings(base=settings.base, parameters=settings.parameters)):
+        tree = laid_over(copy.deepcopy(settings.base), parameters)
+        try:
+            strategies = build_strategies(validated(BacktestSettings, tree))
+        except ConfigError:
+            continue  # it is refused as a trial, with its reason
+        longest = max(longest, *(getattr(one.component, "longest_hold", None) or 0 for one in strategies))
+    if longest > settings.windows.purge_days * DAY:
+        days = -(-longest // DAY)
+        raise ConfigError(
+            f"a position may be held for {longest / DAY:g} d, and only {settings.windows.purge_days} d are left out before "
+            f"a test: say --purge-days {days}"
+        )
+
+
+def recorded(settings: WalkForwardSettings, catalog: Catalog) -> tuple[int, int]:
+    """From when to when a backtest of these settings would be played: as asked for, as far as it is recorded.
+
+    Raises:
+        HeanError: The market cannot be read.
+    """
+    parameters = next(combinations(SweepSettings(base=settings.base, parameters=settings.parameters)))
+    run = validated(BacktestSettings, laid_over(copy.deepcopy(settings.base), parameters))
+    market = load_market(run, build_strategies(run), catalog)
+    return market.ts_start, market.ts_end
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -394,24 +429,6 @@ def _result_hash(settings: WalkForwardSettings, windows: Sequence[Tried]) -> str
 
 
 # --- small things -------------------------------------------------------------------------------
-
-
-def _must_be_purged(settings: WalkForwardSettings) -> None:
-    """Refuse a purge that is shorter than a position may be held, where the strategies say how long that is."""
-    longest = 0
-    for parameters in combinations(SweepSettings(base=settings.base, parameters=settings.parameters)):
-        tree = laid_over(copy.deepcopy(settings.base), parameters)
-        try:
-            strategies = build_strategies(validated(BacktestSettings, tree))
-        except ConfigError:
-            continue  # it is refused as a trial, with its reason
-        longest = max(longest, *(getattr(one.component, "longest_hold", None) or 0 for one in strategies))
-    if longest > settings.windows.purge_days * DAY:
-        days = -(-longest // DAY)
-        raise ConfigError(
-            f"a position may be held for {longest / DAY:g} d, and only {settings.windows.purge_days} d are left out before "
-            f"a test: say --purge-days {days}"
-        )
 
 
 def _places(settings: WalkForwardSettings) -> dict[str, dict[str, int]]:

@@ -1,13 +1,14 @@
 """The processes that come with HEAN: what each is asked for with, and its steps. The shell knows how each step is worked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from hean.errors import ConfigError
 from hean.instruments import Category, instrument_id, split_id
 from hean.processes.definition import Arguments, Hosting, ProcessDefinition, Step, Taken, chosen, digest
 from hean.units import DAY, SECOND, parse_time, utc
+from hean.windows import Lengths, Window, day, rolling
 
 KINDS = ("bar-1m", "mark-1m", "funding")
 """What is fetched of a perpetual where nothing else is asked for; of spot there are only bars."""
@@ -223,11 +224,15 @@ _BACKTEST_TAKES = (
 
 
 def _backtest_arguments(given: Mapping[str, str], _now: int) -> Arguments:
+    return _run_arguments("backtest", given, _BACKTEST_TAKES)
+
+
+def _run_arguments(process: str, given: Mapping[str, str], takes: Sequence[Taken]) -> Arguments:
     """Any setting may be given by its path, such as `risk.leverage` or `strategy.trigger`."""
     named = {name: value for name, value in given.items() if "." not in name}
     paths = {name: value for name, value in given.items() if "." in name}
-    found = chosen("backtest", named, _BACKTEST_TAKES)
-    found["symbols"] = ",".join(_symbols("backtest", found["symbols"]))
+    found = chosen(process, named, takes)
+    found["symbols"] = ",".join(_symbols(process, found["symbols"]))
     return {name: value for name, value in found.items() if value} | paths
 
 
@@ -246,7 +251,89 @@ BACKTEST = ProcessDefinition(
     alone=False,
 )
 
-BUILT_IN = (SMOKE_TEST, DIRECT_SMOKE_TEST, ENVIRONMENT_SCAN, BACKFILL, BACKTEST)
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+CHOSEN = "param."
+"""What the argument of a parameter begins with that is chosen by training: `param.strategy.trigger=2,2.5,3`."""
+
+_LENGTHS = tuple(Lengths.model_fields)
+_EVALUATE_TAKES = (
+    *(
+        Taken(one.name, None, one.about.partition(";")[0]) if one.name in {"start", "end"} else one
+        for one in _BACKTEST_TAKES
+    ),
+    *(
+        Taken(name, "" if length.default is None else str(length.default), length.description or "")
+        for name, length in Lengths.model_fields.items()
+    ),
+)
+
+
+def _evaluate_arguments(given: Mapping[str, str], _now: int) -> Arguments:
+    """Both ends of the period must be given: the steps of a run are its windows."""
+    found = _run_arguments("evaluate", given, _EVALUATE_TAKES)
+    if not any(name.startswith(CHOSEN) for name in found):
+        raise ConfigError(f"process evaluate: there is nothing to choose among: give {CHOSEN}strategy.trigger=2,2.5,3")
+    for name in ("start", "end"):
+        if name not in found:
+            raise ConfigError(f"process evaluate: the argument {name} must be given, as {name}=2026-01-01")
+        found[name] = utc(_time("evaluate", name, found[name]))
+    for name in _LENGTHS:
+        if name in found:
+            _must_be_days("evaluate", name, found[name])
+    windows_in(found)
+    return found
+
+
+def windows_in(arguments: Mapping[str, str]) -> list[Window]:
+    """The windows of an evaluation.
+
+    Raises:
+        ConfigError: Not one fits into its period.
+    """
+    return rolling(parse_time(arguments["start"]), parse_time(arguments["end"]), lengths_in(arguments))
+
+
+def lengths_in(arguments: Mapping[str, str]) -> Lengths:
+    """How long they are."""
+    return Lengths(**{name: int(arguments[name]) for name in _LENGTHS if name in arguments})
+
+
+def _evaluate_steps(arguments: Mapping[str, str]) -> list[Step]:
+    """One window after the other: each keeps all processors busy, and what a finished one found is never looked for again."""
+    steps = [
+        Step(
+            name=f"window {window.number}: {day(window.test[0])} to {day(window.test[1])}",
+            work="evaluate-window",
+            given={**arguments, "window": str(window.number)},
+            timeout_s=24 * 3_600,
+            attempts=2,
+        )
+        for window in windows_in(arguments)
+    ]
+    report = Step(
+        name="report",
+        work="evaluate-report",
+        given=dict(arguments),
+        needs=tuple(step.name for step in steps),
+        timeout_s=1_800,
+        attempts=2,
+    )
+    return [*steps, report]
+
+
+EVALUATE = ProcessDefinition(
+    name="evaluate",
+    version=1,
+    about="parameters chosen in one window of the past and tried in the next: what that made out of sample",
+    takes=_EVALUATE_TAKES,
+    further=f"{CHOSEN}strategy.trigger=2,2.5,3 for each parameter to choose; any setting by its path, such as risk.leverage=2",
+    complete=_evaluate_arguments,
+    plan=_evaluate_steps,
+)
+
+BUILT_IN = (SMOKE_TEST, DIRECT_SMOKE_TEST, ENVIRONMENT_SCAN, BACKFILL, BACKTEST, EVALUATE)
 
 
 # --- reading arguments --------------------------------------------------------------------------
@@ -267,6 +354,12 @@ def _time(process: str, name: str, text: str) -> int:
         return parse_time(text)
     except ValueError as fault:
         raise ConfigError(f"process {process}: {name} {fault}") from None
+
+
+def _must_be_days(process: str, name: str, text: str) -> None:
+    least = 0 if name in {"purge_days", "embargo_days"} else 1
+    if not re.fullmatch(r"\d{1,4}", text) or int(text) < least:
+        raise ConfigError(f"process {process}: {name} {text!r} should be whole days, from {least} to 9999")
 
 
 def _must_lie(process: str, arguments: Mapping[str, str], name: str, least: float, most: float) -> None:
