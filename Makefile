@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+LOCK   := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev check test test-ray bench up down lock clean
 
@@ -51,8 +53,9 @@ bench: install   ## speed, as ratios to lower bounds measured in the same run; a
 	$(BIN)/python -m tests.bench.engine
 	$(BIN)/python -m tests.bench.exchange
 
-lock: install    ## resolve the pinned dependencies anew
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group dev pyproject.toml --output-file requirements.lock
+lock: install    ## resolve the pinned dependencies anew: all of them, and those an image needs to run
+	$(LOCK) --group dev --output-file requirements.lock
+	$(LOCK) --group build --constraint requirements.lock --output-file cluster/requirements.lock
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

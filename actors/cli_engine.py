@@ -50,7 +50,12 @@ _FLAT_S = 60.0
 def up(
     venue: Annotated[
         str | None,
-        typer.Option("--venue", help="sandbox, paper, testnet, demo or live [default: sandbox].", show_default=False),
+        typer.Option(
+            "--venue",
+            envvar="HEAN_VENUE",
+            help="sandbox, paper, testnet, demo or live [default: sandbox].",
+            show_default=False,
+        ),
     ] = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML file of settings, in place of the mode's own.")
@@ -190,7 +195,12 @@ def demo(
 
         settings = everything.settings_for(VenueMode.SANDBOX, None, (), None)
         doors = Doors(api_port=api_port, page_port=page_port)
-        _in_the_foreground(Wanted(home.absolute(), settings, doors, prometheus=prometheus, fresh=True), as_json=False)
+        _in_the_foreground(
+            Wanted(
+                home.absolute(), settings, doors, prometheus=prometheus.absolute() if prometheus else None, fresh=True
+            ),
+            as_json=False,
+        )
 
 
 def status(

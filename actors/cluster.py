@@ -26,6 +26,7 @@ from hean.errors import HeanError
 
 NAMESPACE = "hean"
 DASHBOARD_PORT = 8265
+METRICS_PORT = 8090
 
 _STARTED = "ray.json"
 _TOKEN = "ray.token"  # noqa: S105 (the name of a file)
@@ -90,7 +91,7 @@ def start(
 
     Args:
         home: Where its token and its address are kept.
-        dashboard: Whether it has a page: on port 8265 where that is free, else on another.
+        dashboard: Whether it has a page: on port 8265 where that is free, else on another; and its metrics likewise on 8090.
         num_cpus: How many processors tasks may count on; all there are where not given.
         object_store_mb: How much memory its objects may take; as much as Ray likes where not given.
 
@@ -191,10 +192,10 @@ def _start(home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb
         "--dashboard-agent-listen-port=0",
         "--dashboard-agent-grpc-port=0",
         "--runtime-env-agent-port=0",
-        "--metrics-export-port=0",
+        f"--metrics-export-port={_usual(METRICS_PORT) if dashboard else 0}",
         f"--include-dashboard={dashboard}",
         "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={_dashboard_port() if dashboard else 0}",
+        f"--dashboard-port={_usual(DASHBOARD_PORT) if dashboard else 0}",
         f"--temp-dir={inner}",
         "--no-monitor",  # it would ask a cloud for more machines
         "--disable-usage-stats",
@@ -202,7 +203,10 @@ def _start(home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb
     ]
     options += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
     options += [] if object_store_mb is None else [f"--object-store-memory={object_store_mb * 1024 * 1024}"]
+    options += _outside(os.environ)
     everything = {**detached.scrubbed(os.environ), **environment(home)}
+    if not everything.get("RAY_REDIS_ADDRESS"):
+        everything.pop("RAY_REDIS_ADDRESS", None)  # one that is empty names no Redis
     leader = detached.launch(detached.python("-c", _RAY, "start", "--head", *options), environment=everything, log=log)
     # Written down at once: a start that is broken off half-way is cleaned up by the next one, or by `stop`.
     begun = Address("", None, str(folder), "", leader, {})
@@ -217,6 +221,23 @@ def _start(home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb
     _write(home / _STARTED, msgspec.json.format(msgspec.json.encode(started)))
     _write(home / _ENVIRONMENT, _shell(home, started).encode())
     return started
+
+
+def _outside(said: Mapping[str, str]) -> list[str]:
+    """What Ray must be told of a Redis that keeps what it knows of the cluster, so that this outlives the head.
+
+    `RAY_REDIS_ADDRESS` says where it is: Ray reads that itself. The password lies in the file `RAY_REDIS_PASSWORD_FILE`.
+
+    Raises:
+        ClusterError: The file cannot be read.
+    """
+    file = said.get("RAY_REDIS_PASSWORD_FILE")
+    if not said.get("RAY_REDIS_ADDRESS") or not file:
+        return []
+    try:
+        return [f"--redis-password={Path(file).read_text(encoding='utf-8').strip()}"]
+    except OSError as trouble:
+        raise ClusterError(f"RAY_REDIS_PASSWORD_FILE: {file} cannot be read: {trouble.strerror}") from trouble
 
 
 def _outcome(leader: Detached) -> int:
@@ -262,13 +283,13 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="hean-", dir=above if len(above) <= _LONGEST_TEMP - 14 else "/tmp"))  # noqa: S108
 
 
-def _dashboard_port() -> int:
-    """The usual port where it is free, else any. Between here and Ray somebody may take it: then the start says so."""
-    for port in (DASHBOARD_PORT, 0):
+def _usual(usual: int) -> int:
+    """A port by which people know something, where it is free, else any. Should somebody take it meanwhile, the start says so."""
+    for port in (usual, 0):
         with socket.socket() as trial, suppress(OSError):
             trial.bind(("127.0.0.1", port))
             return int(trial.getsockname()[1])
-    raise ClusterError("no port of this machine is free for Ray's dashboard")
+    raise ClusterError("no port of this machine is free for Ray")
 
 
 def _port_of(options: list[str]) -> str:

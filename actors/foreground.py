@@ -225,21 +225,10 @@ def _begin_prometheus(home: Path, config: Path, tell: Tell) -> None:
         return
     tell("starting Prometheus")
     folder = home / "prometheus"
-    shutil.copytree(config.parent, folder / "etc", dirs_exist_ok=True)
-    _show_ray(home, folder / "etc" / "ray" / "ray.json")
-    command = [program, f"--config.file={folder / 'etc' / config.name}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     command += [f"--web.listen-address=127.0.0.1:{PROMETHEUS_PORT}", "--storage.tsdb.retention.time=2d"]
     started = detached.launch(command, environment=detached.scrubbed(os.environ), log=folder / "prometheus.out")
     files.write(home / PROMETHEUS, started)
-
-
-def _show_ray(home: Path, place: Path) -> None:
-    """Let Prometheus find Ray's own metrics: their ports are drawn at each start, and Ray writes down which."""
-    address = cluster.known(home)
-    if address is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.symlink_to(Path(address.session).parent / "prom_metrics_service_discovery.json")
 
 
 # --- one at a time ---------------------------------------------------------------------------------
