@@ -43,7 +43,7 @@ export default {
       if (!this.canvas) return;
       const up = colour("good"), down = colour("bad");
       const h = this.$el.clientHeight;
-      const right = this.$el.clientWidth < 520 ? 58 : 72;
+      const right = this.$el.clientWidth < 520 ? 66 : 72;
       const axis = (i, show) => ({
         type: "category", gridIndex: i, boundaryGap: true, data: [], axisLine: { show: false }, axisTick: { show: false }, splitLine: { show: false },
         axisLabel: { ...font(), show, hideOverlap: true, formatter: (v) => clockLabel(Number(v), this.span()) },

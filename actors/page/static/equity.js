@@ -46,16 +46,16 @@ export default {
         axisPointer: { show: true, label: { show: false }, lineStyle: { color: colour("line-strong"), type: "solid" } }, animation: false,
       });
       const value = (i, extra) => ({
-        type: "value", gridIndex: i, position: "right", scale: true, splitNumber: i ? 2 : 4, axisLine: { show: false }, axisTick: { show: false },
+        type: "value", gridIndex: i, position: "right", scale: true, splitNumber: i ? 1 : 4, axisLine: { show: false }, axisTick: { show: false },
         axisLabel: { ...font(), margin: 8 }, splitLine: { lineStyle: { color: colour("grid") } }, ...extra,
       });
       const h = this.$el.clientHeight;
-      const [a, b, c] = this.brief ? [h - 34, 0, 0] : [Math.round(h * 0.52), Math.round(h * 0.13), Math.round(h * 0.2)];
+      const [a, b, c] = this.brief ? [h - 34, 0, 0] : [Math.round(h * 0.5), Math.round(h * 0.12), Math.round(h * 0.19)];
       this.canvas.chart.setOption({
         animation: false,
         textStyle: font(),
         grid: [
-          { left: 6, right, top: 8, height: a }, { left: 6, right, top: a + 20, height: b }, { left: 6, right, top: a + b + 32, height: c },
+          { left: 6, right, top: 8, height: a }, { left: 6, right, top: a + 22, height: b }, { left: 6, right, top: a + b + 40, height: c },
         ],
         axisPointer: { link: [{ xAxisIndex: "all" }] },
         xAxis: [axis(0, false), axis(1, false), axis(2, true)],

@@ -139,7 +139,7 @@ def _equity(store: Store) -> None:
 
     legends: dict[str, TextElement] = {}
     with panel("Equity", look, store=store, limit_s=30, note="drawdown below, and what each part added"):
-        chart = EquityChart().classes("chart").style("height:330px")
+        chart = EquityChart().classes("chart").style("height:350px")
         with ui.element("div").classes("legend").props('role="list"'):
             for part in PARTS:
                 legends[part] = _legend(chart, part)
@@ -160,6 +160,8 @@ def _equity(store: Store) -> None:
             for part, total in legends.items():
                 text(total, signed(parts.get(part)))
                 toned(total, "num", tone(parts.get(part)) if part in parts else "mute")
+                if part == "adjustments":  # an ordinary account has none
+                    total.parent_slot.parent.set_visibility(bool(parts.get(part)))  # type: ignore[union-attr]
 
         live(store, refresh, look, every_s=1.0)
 
@@ -206,12 +208,11 @@ def _market(store: Store) -> None:
         with card.head:
             select = ui.select([], on_change=lambda event: pick("instrument", event.value))
             select.props('dense outlined options-dense hide-bottom-space aria-label="Instrument"').classes("select")
-            select.style("order:1;min-width:128px")
-            last = ui.label("").classes("num").style("order:2;font-weight:600")
-            change = ui.label("").classes("num").style("order:2")
+            select.style("min-width:128px")
+            last = ui.label("").classes("num").style("font-weight:600")
+            change = ui.label("").classes("num")
             buttons = _segments(INTERVALS, lambda interval: pick("interval", interval))
-            card.head.default_slot.children[1].style("order:4;margin-left:0")
-        chart = CandleChart().classes("chart").style("height:340px")
+        chart = CandleChart().classes("chart").style("height:420px")
         message = ui.element("div")
 
         def pick(name: str, value: str | None) -> None:

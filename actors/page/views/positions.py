@@ -21,8 +21,16 @@ COLUMNS = [
     Column("mark", "Mark", number=True, flash=True),
     Column("value", "Value", number=True),
     Column("gain", "Unrealised", number=True, hint="Quantity times mark less entry: before fees and funding"),
-    Column("age", "Held unchanged", number=True),
+    Column("age", "Unchanged for", number=True),
 ]
+PAIR_COLUMNS = [
+    Column("instrument", "Pair"),
+    *COLUMNS[1:-1],
+    Column("funding", "Funding earned", number=True, hint="By this strategy, over all its pairs, since the beginning"),
+    COLUMNS[-1],
+]
+NOTHING = Cell(" ", tone="nothing")
+"""Where there is nothing to be said, which is not the same as unknown."""
 
 
 def build(store: Store) -> None:
@@ -38,7 +46,7 @@ def build(store: Store) -> None:
             card.body.classes("flush")
             message = ui.element("div")
             pairs = Sheet(
-                [Column("instrument", "Pair"), *COLUMNS[1:]],
+                PAIR_COLUMNS,
                 empty=("No pair is held", "A pair appears when a carry or basis strategy holds both its legs."),
             )
         with panel("Held alone", look, store=store) as card:
@@ -86,9 +94,9 @@ def _summary(store: Store, look: Any, equity: Any) -> None:
             ui.label("Reconciled").classes("name")
             with ui.element("b"):
                 agree = words("span", UNKNOWN)
-            with words("small", "").classes("line tight"):
+            with words("small"):
                 source = words("span")
-                checked = words("span").classes("since")
+                checked = words("span").classes("since").style("margin-left:4px")
 
     def refresh() -> None:
         topic = look()
@@ -145,10 +153,9 @@ def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]]) -> 
             note=hedged,
             hint="What the legs leave unhedged",
         ),
-        "entry": Cell(signed(earned), note="funding earned", hint="By this strategy, over all its pairs")
-        if earned is not None
-        else Cell(),
-        "mark": Cell(" "),
+        "entry": NOTHING,
+        "mark": NOTHING,
+        "funding": None if earned is None else Cell(signed(earned), tone=tone(earned)),
         "value": Cell(signed(worth), hint="Longs less shorts, at the mark") if worth is not None else None,
         "gain": None if gain is None else Cell(signed(gain), tone=tone(gain)),
         "age": Cell(since=max((at for leg in legs if (at := born(topic, leg["age_s"])) is not None), default=None)),
@@ -168,6 +175,7 @@ def _row(topic: Topic, row: Row) -> dict[str, Any]:
         "quantity": Cell(signed_quantity(held), tone=tone(held), note=f"{quantity(dust)} dust" if dust else ""),
         "entry": Cell(price(row["entry"]), hint="" if row["entry"] is not None else "Nobody knows what was paid"),
         "mark": price(row["mark"]),
+        "funding": NOTHING,
         "value": money(row["value"]),
         "gain": None if gain is None else Cell(signed(gain), tone=tone(gain)),
         "age": Cell(since=born(topic, row["age_s"])),

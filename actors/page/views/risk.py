@@ -33,6 +33,8 @@ TOLD: Final = {
 }
 KEPT: Final = 60
 NEAR, FULL = 0.75, 0.95
+SELF_EVIDENT: Final = {"share", "s"}
+"""Units that belong to each figure; others are said once, after the limit."""
 
 
 def build(store: Store) -> None:
@@ -44,7 +46,7 @@ def build(store: Store) -> None:
             _state(store, look)
             _limits(store, look)
             _refusals(store, look)
-        with ui.element("div").classes("stack span4"):
+        with ui.element("div").classes("stack span4 first-small"):
             _levers(store)
             _history(store)
 
@@ -133,7 +135,10 @@ class _Limit:
             self._track.props["aria-valuetext"] = "unknown"
             return
         part = used / limit if limit else 1.0
-        text(self._figure, f"{_amount(used, row['unit'])} of {_amount(limit, row['unit'])}")
+        text(
+            self._figure,
+            f"{_amount(used, row['unit'] if row['unit'] in SELF_EVIDENT else '')} of {_amount(limit, row['unit'])}",
+        )
         state = "bad" if part >= FULL else "warn" if part >= NEAR else ""
         toned(self._figure, "num", "danger" if state == "bad" else state)
         toned(self._fill, "fill", state)
@@ -280,7 +285,7 @@ def _enable(button: ui.button, *, on: bool) -> None:
 
 
 def _history(store: Store) -> None:
-    with panel("What befell", store.status, store=store, note="kill switch, trading, books") as card:
+    with panel("Events", store.status, store=store, note="kill switch, trading, books") as card:
         card.body.classes("flush")
         box = ui.element("div").classes("rows history")
         state: dict[str, Any] = {"seen": -1}

@@ -85,8 +85,9 @@ class Card:
                     self._result()
                 self._last_signal()
                 self._refusals()
-                self._parameters()
                 self._trips()
+                self._parameters()
+                self._levers()
 
     # --- its parts ------------------------------------------------------------------------------
 
@@ -110,7 +111,9 @@ class Card:
                 ui.label("Result")
                 self._total = words("b").classes("num push")
             self._bars: dict[str, tuple[Element, Element, TextElement]] = {}
-            with ui.element("div").classes("parts"):
+            self._nothing = ui.label("Nobody has said yet: it is known after the first fill.").classes("mute")
+            self._parts = ui.element("div").classes("parts")
+            with self._parts:
                 for part in PARTS:
                     with ui.element("div").classes("part") as line:
                         words("span", part).classes("mute")
@@ -142,10 +145,11 @@ class Card:
                 words("span", "Parameters")
                 self._share = words("span").classes("mute")
             self._values = ui.element("div").classes("pair two")
-            with ui.element("div").classes("line below"):
-                ui.button("Change parameters …", on_click=self._edit, color=None).props("flat dense").classes("plain")
+
+    def _levers(self) -> None:
         with ui.element("div").classes("line foot"):
             self._switch = ui.button("", on_click=self._flip, color=None).props("flat dense").classes("plain")
+            ui.button("Change parameters …", on_click=self._edit, color=None).props("flat dense").classes("plain")
             self._said = ui.label().classes("mute")
 
     def _trips(self) -> None:
@@ -214,6 +218,8 @@ class Card:
     def _show_result(self, profit: Mapping[str, Any]) -> None:
         values = {part: number(profit.get(part)) for part in PARTS}
         known = [value for value in values.values() if value is not None]
+        self._parts.set_visibility(bool(known))
+        self._nothing.set_visibility(not known)
         largest = max((abs(value) for value in known), default=None)
         text(self._total, signed(sum(known)) if known else UNKNOWN)
         toned(self._total, "num push", tone(sum(known)) if known else "mute")
