@@ -5,7 +5,7 @@ A command is sent once: while it is on its way the button rests, and what is sen
 
 import asyncio
 import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -78,8 +78,17 @@ def configure(store: Store, strategy: str, now: Mapping[str, Any], changes: Mapp
     return Confirmation(store, deeds.configure(store, strategy, now, changes))
 
 
-def begin_process(store: Store, process: str, arguments: Mapping[str, str], key: str = "") -> "Confirmation":
-    return Confirmation(store, deeds.begin_process(process, arguments, key))
+def begin_process(
+    store: Store, process: str, arguments: Mapping[str, str], key: str, begun: Callable[[str], None]
+) -> None:
+    """Args:
+    store: What is known.
+    process: What is begun.
+    arguments: With what, where that is not the usual.
+    key: A name for the run; empty gives it the next number.
+    begun: Told the run's id.
+    """
+    Confirmation(store, deeds.begin_process(process, arguments, key), lambda answer: begun(str(answer.body["run_id"])))
 
 
 def cancel_run(store: Store, run: Mapping[str, Any]) -> None:
@@ -99,9 +108,11 @@ class Confirmation:
     Args:
         store: What is known, and through what it is done.
         deed: What is to be done.
+        on_done: Told the answer, once it is done.
     """
 
-    def __init__(self, store: Store, deed: Deed) -> None:
+    def __init__(self, store: Store, deed: Deed, on_done: Callable[[Answer], None] | None = None) -> None:
+        self._on_done = on_done
         self.store = store
         self.deed = deed
         self.answer: Answer | None = None
@@ -232,6 +243,8 @@ class Confirmation:
 
     def _done(self, answer: Answer) -> None:
         self.answer = answer
+        if self._on_done is not None:
+            self._on_done(answer)
         if self.dialog.is_deleted:
             return
         self._form.delete()

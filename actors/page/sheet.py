@@ -112,7 +112,9 @@ def _cell(value: Any) -> dict[str, Any]:
     if value is None or value == "":
         return DASH
     if isinstance(value, Cell):
-        told = {name: one for name, one in structs.asdict(value).items() if one not in (None, "", False, ())}
+        told = {
+            name: one for name, one in structs.asdict(value).items() if one not in (None, "", ()) and one is not False
+        }
         if value.text == UNKNOWN and value.since is None and value.time is None:
             told |= {"tone": value.tone or "mute", "unknown": True}
         return told

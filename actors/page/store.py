@@ -189,13 +189,16 @@ class Patience:
         self._next_s = _PATIENCE_S[0]
 
 
+_NULL: Final = msgspec.Raw(b"null")
+
+
 class Frame(Struct):
     """What the stream says at once (`actors.http.stream`)."""
 
     channel: str
     seq: int | None = None
     cursor: str | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = _NULL
     gap: dict[str, Any] | None = None
     reasons: list[str] | None = None
     detail: str = ""
@@ -247,6 +250,11 @@ class Store:
     def lags(self, actor: str) -> tuple[float | None, ...]:
         """How far an actor's mailbox was behind in the last minute, in ms, oldest first; None where it did not say."""
         return tuple(self._lags.get(actor, ()))
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether facts and lines come by themselves, as they are said."""
+        return self.link.mode is Mode.LIVE
 
     async def refresh(self, path: str) -> None:
         """Ask again at once for all that is known of a path: after a command, nobody should wait for the next turn."""
@@ -301,6 +309,8 @@ class Store:
                 self._reached()
         else:
             self._reached()
+            if topic.path == STATUS:
+                self._keep_lags()
         finally:
             topic.end()
 
@@ -392,9 +402,10 @@ class Store:
         state, self._state, self._taken = self._state, None, now
         for path, value in msgspec.json.decode(state, type=dict[str, Any]).items():
             self._topic(path).hear(value, brought=True)
-        self._keep_lags(now)
+        self._keep_lags()
 
-    def _keep_lags(self, now: float) -> None:
+    def _keep_lags(self) -> None:
+        now = time.monotonic()
         if now - self._lagged < _LAG_S:
             return
         self._lagged = now
@@ -407,7 +418,7 @@ class Store:
 
 def _items(frame: Frame) -> list[Any]:
     """What a frame tells; a gap is shown where it is, not passed over."""
-    told = [] if frame.data is None else msgspec.json.decode(frame.data, type=list[Any])
+    told = msgspec.json.decode(frame.data, type=list[Any] | None) or []
     return [{"gap": frame.gap}, *told] if frame.gap else told
 
 
