@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 from msgspec import Struct
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.cluster import NAMESPACE
 from actors.shell import Peer, Seat
@@ -201,6 +201,19 @@ class Crew:
             ray.wait(refs, num_returns=len(refs), timeout=rest_s)
         for name in names:
             ray.kill(self.members.pop(name).handle)
+
+    def rest(self, names: Iterable[str], limit_s: float) -> None:
+        """Have actors write down everything, and keep their processes for another life. Who is not done in time is ended."""
+        asked = {self.members[name].handle.rest.remote(): name for name in names if name in self.members}
+        _, late = ray.wait(list(asked), num_returns=len(asked), timeout=limit_s) if asked else ([], [])
+        self.end([asked[ref] for ref in asked if ref in late or not self._has_rested(ref)])
+
+    def _has_rested(self, asked: Any) -> bool:
+        try:
+            ray.get(asked)
+        except RayError:
+            return False
+        return True
 
     def _end_namesake(self, name: str) -> None:
         """An actor's name is free once its process is gone."""

@@ -428,7 +428,7 @@ class EngineActor:
                 except FallenError as fallen:
                     self._mourn(fallen)
                 except HeanError as trouble:
-                    self._wait_for_better(str(trouble))
+                    self._wait_for_better(trouble)
             self._close()
         except BaseException as failure:  # noqa: BLE001 (a fault of our own: Ray begins the engine anew, by the same path)
             try:
@@ -440,7 +440,9 @@ class EngineActor:
         """Take other settings up: the core comes to rest, all of it written down, and is begun anew with them."""
         self._set(Phase.STARTING)
         self._blocked = ("the core begins anew with other settings",)
-        self._rest("in order, for other settings")
+        self._call_back()
+        self._pause()
+        self._book.end(self._life, "in order, for other settings")
         with self._changing:
             self.settings = settings
             if self._renewed is settings:
@@ -746,7 +748,7 @@ class EngineActor:
             if other.node not in gone:
                 gone.add(other.node)
                 self._died(other.node, other.why)
-        keep = set() if on_the_way else {node.name for node in self._topology.nodes if node.role in _KEPT} | {"feed"}
+        keep = set() if on_the_way else self._lasting()
         self._crew.end([name for name in reversed(list(self._crew.members)) if name in gone or name not in keep])
         self._must_not_be_stubborn(str(fallen))
 
@@ -791,28 +793,43 @@ class EngineActor:
         self.log.warning("closed", closed=[[name, str(size)] for name, size in done.closed], left=list(done.left))
         return () if done.verified else done.left or ("the venue does not say that nothing is left",)
 
-    def _wait_for_better(self, trouble: str) -> None:
+    def _wait_for_better(self, trouble: HeanError) -> None:
+        """Try again in a while. Where only the venue is silent nobody is to blame: the processes stay, all written down."""
         self._set(Phase.STARTING)
-        self._blocked = (trouble,)
-        self.log.warning("cannot begin", trouble=trouble)
-        self._crew.end(reversed(list(self._crew.members)))
+        self._blocked = (str(trouble),)
+        self.log.warning("cannot begin", trouble=str(trouble))
+        if isinstance(trouble, VenueError):
+            self._pause()
+        else:
+            self._crew.end(reversed(list(self._crew.members)))
         # Each try begins an epoch, and so ends that of the way out without us: where that is due it is given its time.
         self._ending.wait(_SILENT_S if self._is_silent() else _RETRY_S)
 
     def _close(self) -> None:
-        self._rest("in order")
+        """End in order: nothing more is opened, entries are called back, everything is written down."""
+        self._call_back()
+        self._crew.end(reversed(list(self._crew.members)), rest_s=_REST_S)
+        self._book.end(self._life, "in order")
         self._set(Phase.STOPPED)
         self._heart.stop()
         self._ended.set()
 
-    def _rest(self, how: str) -> None:
-        """End the core in order: nothing more is opened, entries are called back, everything is written down."""
+    def _call_back(self) -> None:
+        """Open nothing more, and call entries back, as far as anybody is there to do it."""
         if "risk" in self._crew.members:
             self._tell(StopTrading(flatten=False))
             with suppress(FallenError):  # who dies now was to be ended anyway
                 self._crew.settle([name for name in _KINDS if name in self._crew.members], _REST_S)
-        self._crew.end(reversed(list(self._crew.members)), rest_s=_REST_S)
-        self._book.end(self._life, how)
+
+    def _pause(self) -> None:
+        """End this life of everybody, all of it written down; those whose next one is alike keep their processes."""
+        lasting = self._lasting()
+        self._crew.end([name for name in self._crew.members if name not in lasting], rest_s=_REST_S)
+        self._crew.rest(list(self._crew.members), _REST_S)
+
+    def _lasting(self) -> set[str]:
+        """Who may have one life after another in the same process."""
+        return {node.name for node in self._topology.nodes if node.role in _KEPT} | {"feed"}
 
     # --- telling --------------------------------------------------------------------------------
 

@@ -136,6 +136,8 @@ class _Shown(Struct):
 
     last: dict[str, int] = field(default_factory=dict)
     rows: int = 0
+    mark: float | None = None
+    middle: float | None = None
 
 
 class FeedPlan(Struct, frozen=True):
@@ -199,7 +201,13 @@ class FeedActor:
             detail = f"not told any more: {', '.join(failed)}"
         consumers = list(self._consumers.values())
         seen = tuple(
-            Seen(name, dict(one.last), one.rows, sum(consumer.conflated[name] for consumer in consumers))
+            Seen(
+                name,
+                dict(one.last),
+                one.rows,
+                sum(consumer.conflated[name] for consumer in consumers),
+                one.middle if one.mark is None else one.mark,
+            )
             for name, one in self._shown.items()
         )
         figures = tuple(consumer.figures() for consumer in consumers)
@@ -241,6 +249,10 @@ class FeedActor:
             shown = self._shown[row.instrument]
             shown.rows += 1
             shown.last[type(row).__name__] = now
+            if isinstance(row, Quote):
+                shown.middle = (row.bid + row.ask) / 2
+            elif isinstance(row, MarkPrice):
+                shown.mark = row.price
 
     def _tell_facts(self, facts: Sequence[Fact]) -> None:
         now = time.time_ns()

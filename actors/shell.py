@@ -236,6 +236,7 @@ class ComponentActor:
         self._time = Clock()
         self._now = 0
         self._has_lived = False
+        self._at_rest = False
 
     def __repr__(self) -> str:
         """Which node it is: all that Ray's dashboard can tell one strategy from another by. It asks before there is a seat."""
@@ -262,6 +263,7 @@ class ComponentActor:
         if self._has_lived:
             self.log.close()
         self._has_lived = True
+        self._at_rest = False
         self.seat = seat
         self.post = Post(f"{seat.node}@{seat.incarnation}")
         self.log: NodeLog = NodeLog(seat.home, seat.node, seat.incarnation)
@@ -342,6 +344,8 @@ class ComponentActor:
             parcel: Envelopes, or rows of the market.
             sender: Which process sends it, as node and life: facts of an earlier life may be delivered by a later one.
         """
+        if self._at_rest:
+            return  # whoever says it says it again: to a successor, or to the life that follows in this process
         try:
             if not self._is_of_the_past(sender) and (batch := self._news(codec.envelopes(parcel))):
                 self._hear(parcel, batch)
@@ -351,7 +355,7 @@ class ComponentActor:
     def wake(self) -> None:
         """Tell the component that the time it asked for has come, if it has."""
         try:
-            if not self.post.peers:
+            if self._at_rest or not self.post.peers:
                 return  # rung in an earlier life; what this one would say now nobody would hear
             at = self.component.wake_at()
             if at is not None and at <= self._clock():
@@ -370,9 +374,10 @@ class ComponentActor:
         return codec.encoded(self.component.state)
 
     def rest(self) -> None:
-        """Write down everything: the process is about to be ended."""
+        """Write down everything: this life is over. The process may be ended, or be given another one by `recover`."""
+        self._at_rest = True
         if self._alarm is not None:
-            self._alarm.end()
+            self._alarm.set(None)
         if self._journal is not None:
             self._snapshot()
             self._journal.close()

@@ -165,7 +165,9 @@ def feeds(names: Iterable[str], seen: Iterable[Seen], state: MonitorState, now: 
         one = known.get(name, Seen(name, {}, 0, 0))
         ages = {kind: _age(ts, now) for kind, ts in one.last.items()}
         live = state.feeds[name].live if name in state.feeds else bool(ages) or None
-        found.append(FeedFigures(name, live, min(ages.values(), default=None), ages, one.rows, one.conflated))
+        found.append(
+            FeedFigures(name, live, min(ages.values(), default=None), ages, one.rows, one.conflated, one.price)
+        )
     return tuple(found)
 
 

@@ -149,7 +149,8 @@ class FeedFigures(Struct, frozen=True):
 
     `ages_s` is how long ago each kind of observation was seen, by its name; `age_s` the least of these, None where nothing
     was seen yet. `live` is the feed's own last word; where it has said nothing, True once anything was seen, and None before. `conflated` counts rows that a later
-    one took the place of, summed over all who watch.
+    one took the place of, summed over all who watch. `price` is the last mark, or the middle of the last quote where it has
+    none; of what is not seen any more it is as old as `ages_s` says.
     """
 
     instrument: str
@@ -158,6 +159,7 @@ class FeedFigures(Struct, frozen=True):
     ages_s: dict[str, float]
     rows: int
     conflated: int
+    price: float | None = None
 
 
 class ConsumerFigures(Struct, frozen=True):
@@ -228,6 +230,7 @@ class Seen(Struct, frozen=True):
     last: dict[str, int]
     rows: int
     conflated: int
+    price: float | None = None
 
 
 class Recovered(Struct, frozen=True):

@@ -25,6 +25,7 @@ from hean.messages import (
     CORE,
     CancelOrder,
     Envelope,
+    MarkPrice,
     NodeStarted,
     OrderAccepted,
     OrderRejected,
@@ -219,6 +220,54 @@ def test_a_successor_hears_nothing_twice(tmp_path, begun):
     portfolio.tell(parcel, "engine@2")  # told again by a later life
     assert portfolio.state() == before
     assert portfolio.post.sent == 0
+
+
+def test_who_rests_hears_nothing_and_goes_on_in_its_next_life_as_a_successor_would(tmp_path, begun):
+    portfolio = begun(PortfolioActor, seat(tmp_path, "portfolio"))
+    portfolio.tell(letters("engine@1", NodeStarted(CORE)), "engine@1")
+    portfolio.rest()
+    rested = portfolio.state()
+    portfolio.tell(letters("engine@1", NodeStarted(CORE), first=2), "engine@1")
+    portfolio.wake()
+    assert portfolio.state() == rested
+
+    recovered = portfolio.recover(seat(tmp_path, "portfolio", life=2))
+    assert (recovered.cursors, recovered.entries, recovered.from_snapshot) == ({"engine@1": 1}, 0, True)
+    portfolio.tell(letters("engine@2", NodeStarted(CORE)), "engine@2")
+    assert portfolio.ping().told == 1
+
+
+# --- what they say of themselves ------------------------------------------------------------------
+
+
+class Puzzled:
+    """A strategy of somebody's that cannot say what it waits for."""
+
+    def waits_for(self, now):
+        raise ZeroDivisionError("by nought")
+
+
+def test_a_strategy_that_cannot_explain_itself_says_so_and_lives(tmp_path, begun):
+    churn = begun(StrategyActor, seat(tmp_path, "churn"))
+    assert churn.ping().voice.gates == ("met: it is time",)
+    churn.component = Puzzled()
+    assert churn.ping().voice.gates == ("met: it is time",), "it is asked once a second at most"
+    churn._gates._due = 0.0
+    assert churn.ping().voice.gates == ("waits_for: ZeroDivisionError: by nought",)
+
+
+def test_the_feed_counts_what_it_shows_by_instrument(tmp_path, begun):
+    feed = begun(FeedActor, seat(tmp_path, "feed"), None)
+    churn, slow = Mailbox(Quote), Mailbox(Quote)
+    feed.connect({"churn": churn.peer, "broker": slow.peer})
+    before = time.time_ns()
+    feed._say([Quote(PERP, 1, 10.0, 1.0, 11.0, 1.0), Quote(PERP, 2, 10.5, 1.0, 11.5, 1.0)])
+    (seen,) = (one for one in feed.ping().seen if one.instrument == PERP)
+    assert (seen.rows, seen.price) == (2, 11.0)
+    assert before <= seen.last["Quote"] <= time.time_ns()
+    feed._say([MarkPrice(PERP, 3, 12.0)])
+    (seen,) = (one for one in feed.ping().seen if one.instrument == PERP)
+    assert (seen.rows, seen.price, sorted(seen.last)) == (3, 12.0, ["MarkPrice", "Quote"])
 
 
 @pytest.mark.parametrize("table", ["snapshots SET state", "snapshots SET memo", "told SET parcel"])
