@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -44,7 +45,8 @@ _ALARMING = frozenset(
 # --- secrets --------------------------------------------------------------------------------------
 
 HIDDEN = "…"
-_TELLING = re.compile(r"(?i)(secret|token|passw|api_?key|private_?key|signature|authorization|phrase|^sign$)")
+_TELLING = re.compile(r"(?i)(secret|token|passw|api[-_]?key|private[-_]?key|signature|authorization|phrase|^sign$)")
+_SHOWN = re.compile(r"(?i)(\bbearer\s+|(?:\b|_|-)(?:key|secret|token|password|signature|sign)=)[^\s&\\\"']+")
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # Bybit's secrets are 36 letters and digits; an id of ours has dashes, and a digest no capitals.
 _RANDOM = re.compile(r"(?<![\w-])(?=\w*[a-z])(?=\w*[A-Z])(?=\w*\d)[A-Za-z0-9]{32,}(?![\w-])")
@@ -63,7 +65,7 @@ def redacted(value: Any) -> Any:
             return _without_secrets(value)
         case Mapping():
             return {
-                name: HIDDEN if isinstance(name, str) and _TELLING.search(name) and inner else redacted(inner)
+                name: HIDDEN if inner and isinstance(name, str) and _is_telling(name) else redacted(inner)
                 for name, inner in value.items()
             }
         case list() | tuple() | set() | frozenset():
@@ -75,7 +77,15 @@ def redacted(value: Any) -> Any:
 def _without_secrets(text: str) -> str:
     for secret in _known:
         text = text.replace(secret, HIDDEN)
-    return _RANDOM.sub(HIDDEN, _PEM.sub(HIDDEN, text))
+    if len(text) >= 32:
+        text = _RANDOM.sub(HIDDEN, _PEM.sub(HIDDEN, text))
+    return _SHOWN.sub(rf"\1{HIDDEN}", text) if "=" in text or " " in text else text
+
+
+@lru_cache(4096)
+def _is_telling(name: str) -> bool:
+    """Whether what bears this name is a secret."""
+    return _TELLING.search(name) is not None
 
 
 def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -342,6 +342,7 @@ class State(Source):
         self._engine = engine
         self._seq = 0
         self._newest: Sent | None = None
+        self._shown: tuple[Picture, dict[str, Any]] | None = None
         self._without_ages = b""
         self._changed_at = 0.0
 
@@ -360,14 +361,18 @@ class State(Source):
         return following
 
     async def _begin(self) -> None:
-        self._newest, self._without_ages = None, b""  # it was let go of while nobody followed
+        self._newest, self._shown, self._without_ages = None, None, b""  # it was let go of while nobody followed
 
     async def _look(self) -> bool:
-        reasons = None
+        body, reasons = None, None
         try:
-            body = _bodies(await self._engine.picture())
+            picture = await self._engine.picture()
         except HeanError as silence:
-            body, reasons = None, [str(silence)]
+            reasons = [str(silence)]
+        else:
+            if self._shown is None or self._shown[0] is not picture:
+                self._shown = picture, _bodies(picture)
+            body = self._shown[1]
         without_ages = msgspec.json.encode([_ageless(body), reasons])
         now = time.monotonic()
         if without_ages == self._without_ages and now - self._changed_at < STILL_S:
@@ -380,7 +385,7 @@ class State(Source):
 
 def _bodies(picture: Picture) -> dict[str, Any]:
     """The answers that make up the state, by their paths."""
-    return msgspec.to_builtins(  # type: ignore[no-any-return]
+    return _plain(  # type: ignore[no-any-return]
         {
             "/engine/status": answers.status(picture),
             "/positions": answers.positions(picture),
@@ -553,7 +558,7 @@ def _entry(told: Told) -> Entry:
                 "trace": one.trace,
                 "cause": one.cause,
                 "event": type(one.message).__name__,
-                "said": one.message,
+                "said": _plain(one.message),
             }
             for i, one in enumerate(batch)
         ],
@@ -567,7 +572,7 @@ class Batch(Struct, frozen=True):
     """Lines that were found at once, and where the logs stood after them."""
 
     number: int
-    lines: list[logs.Line]
+    lines: list[Any]
     places: dict[str, logs.Place]
 
 
@@ -595,11 +600,11 @@ class Logs(Source):
             nonlocal behind, heard, places, seq
             self._must_look()
             gap = None
-            lines: list[logs.Line] = []
+            lines: list[Any] = []
             if behind is None and self._held and heard < self._held[0].number - 1:
                 behind, heard = self._catch_up(places), self._number
             if behind is not None:
-                lines = await asyncio.to_thread(behind.more, LINES_A_FRAME)
+                lines = await asyncio.to_thread(_read, behind)
                 places = dict(behind.places)
                 if behind.missed:
                     gap = {"nodes": sorted(behind.missed)}
@@ -630,7 +635,7 @@ class Logs(Source):
         await asyncio.to_thread(self._find)
         before = self._number
         while self._reading is not None:
-            lines = await asyncio.to_thread(self._reading.more, LINES_A_FRAME)
+            lines = await asyncio.to_thread(_read, self._reading)
             if lines:
                 self._number += 1
                 self._places = dict(self._reading.places)
@@ -649,6 +654,10 @@ class Logs(Source):
             self._folder = folder
             self._places = logs.ends(folder)
             self._reading = logs.Reading(folder, self._places)
+
+
+def _read(reading: logs.Reading) -> list[Any]:
+    return _plain(reading.more(LINES_A_FRAME))  # type: ignore[no-any-return]
 
 
 def _cursor(places: Mapping[str, logs.Place]) -> str:
@@ -677,8 +686,12 @@ def _framed(frame: Frame) -> Sent:
 
 
 def _raw(data: Any) -> msgspec.Raw:
-    """Data as it is sent. What is secret is in no state, fact or line: this is the last of several walls."""
-    return msgspec.Raw(logs.redacted(msgspec.json.encode(data).decode()).encode())
+    return msgspec.Raw(msgspec.json.encode(data))
+
+
+def _plain(data: Any) -> Any:
+    """Data as plain values. What is secret is in no state, fact or line: this is the last of several walls."""
+    return logs.redacted(msgspec.to_builtins(data))
 
 
 def _now() -> str:

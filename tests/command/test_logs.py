@@ -98,6 +98,9 @@ def test_what_a_person_should_look_at_stands_out(tmp_path, log_of):
     [
         {"api_key": "x1"},
         {"outer": [{"BYBIT_API_SECRET": "x1"}]},
+        {"X-BAPI-API-KEY": "x1"},
+        "Authorization: Bearer x1",
+        "GET /v5/order?api_key=x1&sign=ax1",
         f"refused: {SECRET} is wrong",
         {"a": f"{SECRET}"},
         "-----BEGIN RSA PRIVATE KEY-----\nx1\n-----END RSA PRIVATE KEY-----",
