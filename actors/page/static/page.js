@@ -86,7 +86,7 @@ globalThis.hean = (() => {
   // --- a lost connection ------------------------------------------------------------------------
 
   function banner() {
-    const bar = document.getElementById("lost");
+    const bar = document.querySelector(".lost");
     if (!bar || heardAt === null) return;
     const silence = now() - heardAt;
     const words_ =

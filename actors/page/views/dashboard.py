@@ -210,7 +210,7 @@ def _market(store: Store) -> None:
             select.props('dense outlined options-dense hide-bottom-space aria-label="Instrument"').classes("select")
             select.style("min-width:128px")
             last = ui.label("").classes("num").style("font-weight:600")
-            change = ui.label("").classes("num")
+            change = ui.label("").classes("num note")
             buttons = _segments(INTERVALS, lambda interval: pick("interval", interval))
         chart = CandleChart().classes("chart").style("height:420px")
         message = ui.element("div")
@@ -259,7 +259,7 @@ def _market(store: Store) -> None:
                 text(last, price(rows[-1]["close"]))
                 moved = number(rows[-1]["close"]) / number(rows[0]["open"]) - 1 if number(rows[0]["open"]) else None  # type: ignore[operator]
                 text(change, f"{percent(moved, sign=True)} over what is shown")
-                toned(change, "num", tone(moved))
+                toned(change, "num note", tone(moved))
 
         mark_buttons()
         live(store, refresh, candles, fills, instruments, every_s=1.0)

@@ -70,8 +70,8 @@ class Card:
         self._row = row
         self._gates: Sequence[str] | None = None
         self._config: Mapping[str, Any] | None = None
-        with ui.element("section").classes("panel span6") as card:
-            aged(card, store, look, 15)
+        with ui.element("section").classes("panel span6") as self._card:
+            aged(self._card, store, look, 15)
             with ui.element("header").classes("panel-head"):
                 ui.label(row["name"]).classes("title")
                 self._state = ui.label().classes("chip")
@@ -263,10 +263,10 @@ class Card:
         dialogs.switch(self._store, self._row["name"], self._row["enabled"] is False)
 
     def _edit(self) -> None:
-        edit(self._store, self._row)
+        edit(self._store, self._row, self._card)
 
 
-def edit(store: Store, row: Row) -> None:
+def edit(store: Store, row: Row, anchor: Element) -> None:
     """Ask for other parameters; what changes is shown once more, with what it does, before it is done."""
     config: Mapping[str, Any] = row["config"]
     fields: dict[str, Any] = {}
@@ -296,7 +296,8 @@ def edit(store: Store, row: Row) -> None:
                 wrong.set_text("; ".join(faults) or "Nothing is changed yet.")
                 return
             dialog.close()
-            dialogs.configure(store, row["name"], config, changes)
+            with anchor:  # not in this dialog, which is about to go
+                dialogs.configure(store, row["name"], config, changes)
 
         with ui.element("div").classes("deed-buttons"):
             ui.button("Cancel", on_click=dialog.close, color=None).props("flat").classes("plain")
