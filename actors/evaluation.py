@@ -21,9 +21,9 @@ from hean.backtest.walk_forward import (
     Tried,
     WalkForwardSettings,
     choose,
+    chosen_trials,
     evaluation_id,
-    testing,
-    training,
+    training_trials,
 )
 from hean.settings import BacktestSettings, validated
 from hean.store.catalog import Catalog
@@ -40,7 +40,7 @@ def identify(settings: WalkForwardSettings, windows: Sequence[Window], catalog: 
     Raises:
         ConfigError: Nothing of it can be run.
     """
-    trials = training(settings, windows, catalog)
+    trials = training_trials(settings, windows, catalog)
     return evaluation_id(settings, windows, trials), trials
 
 
@@ -76,7 +76,7 @@ def walk(
         varied = [*settings.parameters, PERIOD]
         rows = _run(trials, catalog, trained, varied, lambda so_far: told("training", so_far))
         choices = [choose(settings, window, trials, rows) for window in windows]
-        tests = testing(settings, windows, choices, catalog)
+        tests = chosen_trials(settings, windows, choices, catalog)
         if not tests:
             return [Tried(*one, None) for one in zip(windows, choices, strict=True)]
         what = Sweep(hashed(name, [trial.id for trial in tests]), said, len(tests))

@@ -303,6 +303,7 @@ def laid_over(tree: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, 
         else:
             strategies_in(tree)
             _put(tree, name, value, name)
+    strategies_in(tree)
     return tree
 
 

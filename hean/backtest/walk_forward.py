@@ -130,7 +130,7 @@ def recorded(settings: WalkForwardSettings, catalog: Catalog) -> tuple[int, int]
 # --- training -----------------------------------------------------------------------------------
 
 
-def training(settings: WalkForwardSettings, windows: Sequence[Window], catalog: Catalog) -> list[Trial]:
+def training_trials(settings: WalkForwardSettings, windows: Sequence[Window], catalog: Catalog) -> list[Trial]:
     """Every parameter set on the training days of each window: a sweep like any other.
 
     Raises:
@@ -229,7 +229,7 @@ def plateau(place: tuple[int, ...], measured: Mapping[tuple[int, ...], float], o
 # --- test ---------------------------------------------------------------------------------------
 
 
-def testing(
+def chosen_trials(
     settings: WalkForwardSettings, windows: Sequence[Window], choices: Sequence[Choice], catalog: Catalog
 ) -> list[Trial]:
     """The chosen set of each window on its test days; its number is the window's. Windows without a choice have none.

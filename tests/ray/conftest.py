@@ -12,6 +12,7 @@ WHOLE_ENGINES = {
     "test_command.py",
     "test_engine.py",
     "test_engine_alone.py",
+    "test_evaluate.py",
     "test_falls.py",
     "test_kills.py",
     "test_paper.py",
