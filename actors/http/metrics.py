@@ -11,20 +11,29 @@ from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from starlette.concurrency import run_in_threadpool
 
+from actors import detached, files, up
 from actors.http.port import Engine, LateError, NoEngineError
-from actors.words import ActorView, EngineView, FeedFigures, LimitUse, Phase, Picture
-from hean.messages import TradingState
-from hean.monitor import MonitorState
+from actors.words import ActorView, ConsumerFigures, EngineView, FeedFigures, Phase, Picture
+from hean.errors import HeanError
+from hean.messages import ProfitParts, TradingState
+from hean.monitor import PARTS, TICK_TO_ORDER_BUCKETS, MonitorState
 
-router = APIRouter(tags=["seen from outside"])
+router = APIRouter(tags=["metrics"])
+
+_NAKED = "MAX_NAKED"
+_RESERVE = "reserve"
+"""What no strategy owns."""
 
 Number = int | float | Decimal
 Samples = Iterable[tuple[Sequence[str], Number | None]]
@@ -42,36 +51,53 @@ async def metrics(request: Request) -> Response:
     picture = None
     with suppress(NoEngineError, LateError):
         picture = await engine.picture()
-    return Response(exposition(picture), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    dog = await run_in_threadpool(_watchdog, request.app.state.home)
+    return Response(exposition(picture, watchdog=dog), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def exposition(picture: Picture | None) -> bytes:
+def exposition(picture: Picture | None, *, watchdog: bool | None = None) -> bytes:
     """The figures of one picture, in Prometheus's text format.
 
     Args:
         picture: What is seen of the engine; None where it does not answer.
+        watchdog: Whether the watchdog lives; None where there is to be none.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Shown(picture))
+    registry.register(_Shown(picture, watchdog=watchdog))
     return generate_latest(registry)
+
+
+def _watchdog(home: Path) -> bool | None:
+    """Whether the process that closes everything when the engine falls silent lives; None where none is needed or known."""
+    try:
+        folder = up.mode_folder(home)
+    except HeanError:
+        return None
+    settings = up.read_settings(folder)
+    if settings is None or not up.sends(settings):
+        return None
+    dog = files.read(folder / up.WATCHDOG, detached.Detached)
+    return dog is not None and detached.is_alive(dog)
 
 
 class _Shown(Collector):
     """A picture, as metric families."""
 
-    def __init__(self, picture: Picture | None) -> None:
+    def __init__(self, picture: Picture | None, *, watchdog: bool | None) -> None:
         self._picture = picture
+        self._watchdog = watchdog
 
     def collect(self) -> Iterator[Metric]:
         yield from _gauge("hean_build_info", "Which HEAN this is; always 1.", [(_build(), 1)], "version", "python")
         yield from _gauge("hean_engine_up", "Whether the engine answers.", [((), self._picture is not None)])
+        yield from _gauge("hean_watchdog_up", "Whether the watchdog lives.", [((), self._watchdog)])
         if self._picture is not None:
             yield from _engine(self._picture.view)
             yield from _money(self._picture)
             yield from _orders(self._picture.monitor)
-            yield from _limits(self._picture.limits, self._picture.monitor)
+            yield from _risk(self._picture)
             yield from _reconciliation(self._picture)
-            yield from _feeds(self._picture.feeds)
+            yield from _feeds(self._picture.feeds, self._picture.consumers)
             yield from _actors(self._picture.view.actors)
             yield from _work(self._picture.monitor)
 
@@ -97,14 +123,33 @@ def _engine(view: EngineView) -> Iterator[Metric]:
 
 def _money(picture: Picture) -> Iterator[Metric]:
     view, seen = picture.view, picture.monitor
-    worth = view.equity
-    equity: list[tuple[Sequence[str], Number | None]] = [(("",), worth)]
-    if worth is not None:
-        equity += [((name,), worth * one.share) for name, one in seen.strategies.items() if one.share is not None]
+    profits = {name or _RESERVE: one for name, one in seen.profits.items()}
+    equity: list[tuple[Sequence[str], Number | None]] = [(("",), view.equity)]
+    if view.equity is not None:
+        equity += [((name,), one.brought_in + sum(_parts(one).values())) for name, one in profits.items()]
     yield from _gauge(
         "hean_equity",
-        "Worth of the account in quote currency; with a strategy, the part of it that is allotted to that.",
+        "Worth of the account in quote currency; with a strategy, the part of it that is that one's.",
         equity,
+        "strategy",
+    )
+    yield from _gauge(
+        "hean_profit",
+        "What a strategy's net profit is made of, in quote currency.",
+        [((name, part), amount) for name, one in profits.items() for part, amount in _parts(one).items()],
+        "strategy",
+        "part",
+    )
+    yield from _gauge(
+        "hean_capital_share",
+        "Share of the equity that a strategy is allotted.",
+        [((name,), one.share) for name, one in seen.strategies.items()],
+        "strategy",
+    )
+    yield from _gauge(
+        "hean_strategy_enabled",
+        "Whether a strategy may open positions.",
+        [((one.name,), one.enabled) for one in picture.strategies],
         "strategy",
     )
     yield from _gauge("hean_equity_age_seconds", "Since the equity was said.", [((), view.equity_age_s)])
@@ -165,7 +210,12 @@ def _orders(seen: MonitorState) -> Iterator[Metric]:
     )
 
 
-def _limits(limits: Iterable[LimitUse], seen: MonitorState) -> Iterator[Metric]:
+def _parts(profit: ProfitParts) -> dict[str, Decimal]:
+    return {part: getattr(profit, part) for part in PARTS}
+
+
+def _risk(picture: Picture) -> Iterator[Metric]:
+    seen, limits = picture.monitor, picture.limits
     yield from _counter(
         "hean_refusals",
         "Signals that risk refused.",
@@ -173,7 +223,6 @@ def _limits(limits: Iterable[LimitUse], seen: MonitorState) -> Iterator[Metric]:
         "strategy",
         "rule",
     )
-    limits = list(limits)
     names = ("rule", "subject", "unit")
     yield from _gauge(
         "hean_limit_used",
@@ -183,6 +232,18 @@ def _limits(limits: Iterable[LimitUse], seen: MonitorState) -> Iterator[Metric]:
     )
     yield from _gauge(
         "hean_limit", "What risk allows.", [((x.rule, x.subject, x.unit), x.limit) for x in limits], *names
+    )
+    yield from _gauge(
+        "hean_limit_used_quote",
+        "How much of a limit is used, in quote currency, where it is money.",
+        [((x.rule, x.subject), x.amount) for x in limits],
+        "rule",
+        "subject",
+    )
+    pairs = [one.amount for one in limits if one.rule == _NAKED]
+    naked = None if None in pairs or not limits else sum(one for one in pairs if one is not None)
+    yield from _gauge(
+        "hean_naked_notional", "Value that should be hedged and is not, in quote currency.", [((), naked)]
     )
     if seen.ts_last is not None:
         yield from _gauge(
@@ -209,7 +270,7 @@ def _reconciliation(picture: Picture) -> Iterator[Metric]:
         )
 
 
-def _feeds(feeds: Iterable[FeedFigures]) -> Iterator[Metric]:
+def _feeds(feeds: Iterable[FeedFigures], consumers: Iterable[ConsumerFigures]) -> Iterator[Metric]:
     feeds = list(feeds)
     yield from _gauge(
         "hean_feed_live",
@@ -231,6 +292,9 @@ def _feeds(feeds: Iterable[FeedFigures]) -> Iterator[Metric]:
         "Rows that a later one took the place of.",
         [((one.instrument,), one.conflated) for one in feeds],
         "instrument",
+    )
+    yield from _gauge(
+        "hean_feed_waiting", "Rows that wait for an actor.", [((one.name,), one.waiting) for one in consumers], "actor"
     )
 
 
@@ -265,6 +329,22 @@ def _work(seen: MonitorState) -> Iterator[Metric]:
     yield from _counter(
         "hean_facts", "Everything that was said to have happened.", [((x,), n) for x, n in seen.facts.items()], "fact"
     )
+    yield from _counter(
+        "hean_process_runs",
+        "Runs of processes by how they ended.",
+        [((name, outcome), count) for name, ends in seen.runs.items() for outcome, count in ends.items()],
+        "process",
+        "outcome",
+    )
+    if seen.ts_last is not None:
+        measured = seen.tick_to_order
+        bounds = [*map(str, TICK_TO_ORDER_BUCKETS), "+Inf"]
+        yield HistogramMetricFamily(
+            "hean_tick_to_order_seconds",
+            "From when a row of the market was received to when the order that it set going was sent.",
+            buckets=list(zip(bounds, accumulate(measured.counts), strict=True)),
+            sum_value=measured.sum,
+        )
 
 
 # --- writing ----------------------------------------------------------------------------------------

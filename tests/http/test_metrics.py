@@ -25,9 +25,14 @@ from hean.messages import (
     OrderCanceled,
     OrderFilled,
     OrderRejected,
+    OrderSent,
     OrderSubmitted,
     PairFinished,
     PositionChanged,
+    ProcessFinished,
+    ProcessStarted,
+    ProfitParts,
+    ProfitsStated,
     ReconcileCompleted,
     Side,
     SignalRefused,
@@ -140,6 +145,10 @@ def life(seed, length=400):
                     PositionChanged("impulse", PERP, Decimal(n) / 1000, Decimal(0), Decimal(65_000)),
                     EquityChanged(Decimal(10_000 + n), Decimal(9_000 + n), marks_known=True),
                     CapitalAllocated("impulse", Decimal("0.25")),
+                    OrderSent(*of, NOW, NOW + chance.randrange(9 * SECOND)),
+                    ProfitsStated({"impulse": parts(price=Decimal(n), fees=Decimal(-n) / 3)}),
+                    ProcessStarted("backtest", f"run-{n % 7}"),
+                    ProcessFinished(f"run-{n % 7}", chance.choice(["completed", "failed: no data"])),
                     BooksAdjusted(f"a{n}", "impulse", PERP, "USDT", Decimal("0.001"), Decimal(1), "dust"),
                     TradingStateChanged(chance.choice(list(TradingState)), "because"),
                 ]
@@ -273,15 +282,62 @@ def test_the_engine_is_in_one_phase_and_in_at_most_one_trading_state(phase, trad
     assert on == {str(phase)} | ({str(trading)} if trading else set())
 
 
-def test_equity_is_told_in_all_and_by_what_is_allotted_to_strategies():
+def parts(**changed):
+    return ProfitParts(**{**dict.fromkeys(ProfitParts.__struct_fields__, Decimal(0)), **changed})
+
+
+def test_equity_is_told_in_all_and_by_strategy_with_what_it_is_made_of():
     state = told(
+        ProfitsStated(
+            {
+                "impulse": parts(price=Decimal("70.5"), fees=Decimal(-20), brought_in=Decimal(2500)),
+                "": parts(brought_in=Decimal(7450)),
+            }
+        ),
         EquityChanged(Decimal("10000.50"), Decimal(9000), marks_known=True),
-        CapitalAllocated("impulse", Decimal("0.25")),
-        CapitalAllocated("basis", Decimal("0.5")),
     )
     seen = samples(exposition(picture(state)))
-    equity = {dict(key[1:]).get("strategy", ""): value for key, value in seen.items() if key[0] == "hean_equity"}
-    assert equity == {"": 10000.50, "impulse": 2500.125, "basis": 5000.25}
+    equity = {dict(key[1:])["strategy"]: value for key, value in seen.items() if key[0] == "hean_equity"}
+    assert equity == {"": 10000.50, "impulse": 2550.5, "reserve": 7450}
+    assert equity.pop("") == sum(equity.values())
+    assert seen["hean_profit", ("part", "fees"), ("strategy", "impulse")] == -20
+
+
+def test_from_a_row_of_the_market_to_the_order_is_a_histogram():
+    state = told(
+        *(OrderSent(f"o{n}", "impulse", PERP, NOW, NOW + ms * SECOND // 1000) for n, ms in enumerate([1, 4, 4, 9_000]))
+    )
+    seen = samples(exposition(picture(state)))
+    below = {key[1][1]: value for key, value in seen.items() if key[0] == "hean_tick_to_order_seconds_bucket"}
+    assert (below["0.001"], below["0.0025"], below["0.005"], below["5.0"], below["+Inf"]) == (1, 1, 3, 3, 4)
+    assert seen["hean_tick_to_order_seconds_count",] == 4
+    assert seen["hean_tick_to_order_seconds_sum",] == pytest.approx(9.009)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "naked"),
+    [([], None), ([("MAX_NAKED", Decimal("10.5")), ("MAX_NAKED", Decimal(2))], 12.5), ([("MAX_NAKED", None)], None)],
+    ids=["nothing is known of any limit", "in all pairs", "a price is not known"],
+)
+def test_what_is_naked_is_summed_over_the_pairs_where_all_are_known(amounts, naked):
+    limits = [LimitUse(rule, f"pair {n}", None, 0.02, "share", amount) for n, (rule, amount) in enumerate(amounts)]
+    assert samples(exposition(picture(limits=limits))).get(("hean_naked_notional",)) == naked
+
+
+def test_runs_of_processes_count_by_how_they_ended():
+    state = told(*(ProcessStarted("backtest", f"r{n}") for n in range(3)))
+    monitor = Monitor()
+    monitor.state = state
+    for run, outcome in (("r0", "completed"), ("r1", "failed: no data"), ("r2", "failed: no disk")):
+        monitor.handle(ProcessFinished(run, outcome), NOW)
+    seen = samples(exposition(picture(state)))
+    runs = {dict(key[1:])["outcome"]: value for key, value in seen.items() if key[0] == "hean_process_runs_total"}
+    assert runs == {"completed": 1, "failed": 2}
+
+
+@pytest.mark.parametrize(("dog", "said"), [(None, None), (True, 1), (False, 0)])
+def test_the_watchdog_is_spoken_of_only_where_there_is_to_be_one(dog, said):
+    assert samples(exposition(None, watchdog=dog)).get(("hean_watchdog_up",)) == said
 
 
 def test_actors_tell_their_age_their_lag_and_how_often_they_were_begun_anew():
