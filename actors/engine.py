@@ -77,6 +77,7 @@ from hean.messages import (
 from hean.monitor import MonitorState
 from hean.permit import shut
 from hean.store.engine_book import BOOK, Change, Death, EngineBook
+from hean.supervision import Fate, Supervision, lasting
 from hean.topology import Node, Topology
 from hean.trading_system import Strategy
 from hean.units import SECOND
@@ -91,8 +92,6 @@ _KINDS: dict[str, type[ComponentActor]] = {
     "risk": RiskManagerActor,
     "monitor": MonitorActor,
 }
-_KEPT = frozenset({*_KINDS, "venue", "strategy"})
-"""Roles whose processes may go on when another of the core has died."""
 
 _AT_WORK = frozenset({Phase.RECONCILING, Phase.WARMING, Phase.RUNNING})
 """Phases in which risk hears what it is told, and what the monitor says is so."""
@@ -109,9 +108,6 @@ _OUT_S = 20.0
 _STEPS = 3
 """How many steps of a start, each at its longest, may pass before the engine counts as silent."""
 
-_STUBBORN = 2
-"""Deaths beyond those that trip the kill switch, after which nothing is begun any more without a person."""
-
 
 class EngineActor:
     """All that is asked from outside is asked here. One thread works; the mailbox only reads, and notes wishes.
@@ -127,6 +123,7 @@ class EngineActor:
         self._book = EngineBook(self.home / BOOK, SystemRandom())
         self._places = Places(self.settings, self.home)
         self._crew = Crew(self.home)
+        self._supervision = Supervision(self.settings.risk.kill_switch)
         self._heart = Heartbeat(self.home)
         self._lock = threading.RLock()
         self._ending = threading.Event()
@@ -171,7 +168,7 @@ class EngineActor:
         """Everything at a glance. Read from what was last heard: no trading mailbox is asked."""
         now = time.time_ns()
         with self._lock:
-            seen, members = self._seen, list(self._crew.members.values())
+            seen, members = self._seen, dict(self._crew.members)
         # What was said before the core went down is not so any more.
         trading = seen.trading if self._phase in _AT_WORK else None
         equity = seen.equity
@@ -194,8 +191,8 @@ class EngineActor:
             recovery_s=self._recovery_s,
             dry_run=self._places.dry_run,
             permit=self._guard.reasons(self.settings, now) if self.settings.venue.is_real else shut(self.settings),
-            actors=views.actors(members, self._book.restarts(), now),
-            positions=views.positions(seen, now),
+            actors=views.actors(members.values(), self._book.restarts(), now),
+            positions=views.positions(seen, now, views.marks(members)),
             errors={node: {kind: one.count for kind, one in of.items()} for node, of in seen.errors.items()},
             armed_until=self._guard.until(self.settings, now),
         )
@@ -223,7 +220,7 @@ class EngineActor:
 
     def positions(self) -> tuple[PositionView, ...]:
         with self._lock:
-            return views.positions(self._seen, time.time_ns())
+            return views.positions(self._seen, time.time_ns(), views.marks(self._crew.members))
 
     def orders(self, most: int = 100) -> list[OrderRow]:
         with self._lock:
@@ -238,7 +235,7 @@ class EngineActor:
         if strategy is not None and strategy not in self._cards:
             raise HeanError(f"there is no strategy {strategy}: {', '.join(self._cards)}")
         with self._lock:
-            voices = views.voices(self._crew.members)
+            voices = views.voices(dict(self._crew.members))
             names = self._cards if strategy is None else [strategy]
             return views.why(self._seen, names, voices, self._blocked, time.time_ns())
 
@@ -676,23 +673,19 @@ class EngineActor:
     # --- deaths ---------------------------------------------------------------------------------
 
     def _begun_alone(self, fallen: FallenError) -> bool:
-        """Begin a strategy or the monitor anew without the others; whether that was done."""
+        """Do what is to be done where the others can go on; whether they can."""
         name = fallen.node
-        role = next((node.role for node in self._topology.nodes if node.name == name), "")
-        if role == "process":
-            self.leave(name)  # its factory hears nothing more of it, and its patience ends
+        role = self._roles().get(name, "")
+        fate = self._supervision.fate(role, self._deaths())
+        if fate is Fate.FORGOTTEN:
+            self.leave(name)
             return True
-        if role not in {"strategy", "monitor", "factory"} or (role != "strategy" and self._too_many() is not None):
+        if fate is Fate.CORE:
             return False
         self._died(name, fallen.why)
         self._tell(NodeFailed(name, fallen.why))
-        if role == "strategy" and (many := self._too_many()) is not None:
-            self._crew.end([name])
-            self._warming.pop(name, None)
-            self._left[name] = (
-                f"{name} is not begun any more: {many}, the last of {fallen}; `hean down`, then `hean up`"
-            )
-            self.log.warning("left dead", name=name, why=many)
+        if fate is Fate.LEFT:
+            self._leave_dead(fallen)
             return True
         timeout = self.settings.supervision.ready_s
         life = self._book.begin(name, fallen.why, time.time_ns())
@@ -711,6 +704,14 @@ class EngineActor:
         self._tell(NodeStarted(name))
         self.log.info("begun anew", name=name, life=life)
         return True
+
+    def _leave_dead(self, fallen: FallenError) -> None:
+        """Begin a strategy no more: it would only die again."""
+        name, many = fallen.node, self._supervision.too_many(self._deaths()) or "too many deaths"
+        self._crew.end([name])
+        self._warming.pop(name, None)
+        self._left[name] = f"{name} is not begun any more: {many}, the last of {fallen}; `hean down`, then `hean up`"
+        self.log.warning("left dead", name=name, why=many)
 
     def _introduce(self, name: str, *, missed: bool = False) -> None:
         """Tell the others where one is now; where it `missed` something, they tell it that first."""
@@ -748,22 +749,23 @@ class EngineActor:
             if other.node not in gone:
                 gone.add(other.node)
                 self._died(other.node, other.why)
-        keep = set() if on_the_way else self._lasting()
-        self._crew.end([name for name in reversed(list(self._crew.members)) if name in gone or name not in keep])
+        keep = lasting(self._roles(), gone, on_the_way=on_the_way)
+        self._crew.end([name for name in reversed(list(self._crew.members)) if name not in keep])
         self._must_not_be_stubborn(str(fallen))
 
     def _must_not_be_stubborn(self, last: str) -> None:
         """Begin nothing any more where too many died of late, the engine itself included."""
-        many = self._too_many()
+        many = self._supervision.too_many(self._deaths())
         if many is not None:
             self._stay_down(f"{many}, the last of {last}")
 
-    def _too_many(self) -> str | None:
-        """How many have died of late, in words, where that is more than the kill switch and our patience bear."""
-        switch = self.settings.risk.kill_switch
-        recent = self._book.deaths(time.time_ns() - round(switch.death_window_s * SECOND))
-        many = len(recent) > switch.max_deaths + _STUBBORN
-        return f"{len(recent)} deaths in {switch.death_window_s:g} s" if many else None
+    def _deaths(self) -> int:
+        """How many have died of late."""
+        return len(self._book.deaths(self._supervision.since(time.time_ns())))
+
+    def _roles(self) -> dict[str, str]:
+        """By name. The feed is in the table of routes, and no node of it."""
+        return {node.name: node.role for node in self._topology.nodes} | {"feed": "feed"}
 
     def _stay_down(self, why: str) -> None:
         """It cannot be kept alive: everything is closed without it, and a person decides."""
@@ -823,13 +825,9 @@ class EngineActor:
 
     def _pause(self) -> None:
         """End this life of everybody, all of it written down; those whose next one is alike keep their processes."""
-        lasting = self._lasting()
-        self._crew.end([name for name in self._crew.members if name not in lasting], rest_s=_REST_S)
+        keep = lasting(self._roles())
+        self._crew.end([name for name in self._crew.members if name not in keep], rest_s=_REST_S)
         self._crew.rest(list(self._crew.members), _REST_S)
-
-    def _lasting(self) -> set[str]:
-        """Who may have one life after another in the same process."""
-        return {node.name for node in self._topology.nodes if node.role in _KEPT} | {"feed"}
 
     # --- telling --------------------------------------------------------------------------------
 

@@ -45,10 +45,25 @@ def past(monitor: Monitor, now: int) -> History:
     return History(now, tuple(state.curve), tuple(reversed(state.fills)), trips)
 
 
-def positions(state: MonitorState, now: int) -> tuple[PositionView, ...]:
-    """Everything held by some strategy; what was held once and is flat is left out, unless of dust."""
+def positions(state: MonitorState, now: int, marks: Mapping[str, float] | None = None) -> tuple[PositionView, ...]:
+    """Everything held by some strategy; what was held once and is flat is left out, unless of dust.
+
+    Args:
+        state: The monitor's.
+        now: The time.
+        marks: Prices by instrument, as far as they are known.
+    """
+    prices = marks or {}
     return tuple(
-        PositionView(strategy, instrument, held.quantity, held.dust, held.entry or None, _age(held.ts, now))
+        PositionView(
+            strategy,
+            instrument,
+            held.quantity,
+            held.dust,
+            held.entry or None,
+            _age(held.ts, now),
+            prices.get(instrument),
+        )
         for strategy, view in state.strategies.items()
         for instrument, held in view.positions.items()
         if held.quantity or held.dust
@@ -155,6 +170,13 @@ def at_work(card: StrategyCard, state: MonitorState, voice: Voice | None) -> Str
     if voice is None:
         return card
     return structs.replace(card, ts_last_signal=voice.ts_last_signal, last_signal=voice.last_signal)
+
+
+def marks(members: Mapping[str, Member]) -> dict[str, float]:
+    """The prices that the feed showed last."""
+    feed = members.get("feed")
+    seen = feed.pulse.seen if feed is not None and feed.pulse is not None else ()
+    return {one.instrument: one.price for one in seen if one.price is not None}
 
 
 def feeds(names: Iterable[str], seen: Iterable[Seen], state: MonitorState, now: int) -> tuple[FeedFigures, ...]:

@@ -41,7 +41,7 @@ class ActorView(Struct, frozen=True):
 
 
 class PositionView(Struct, frozen=True):
-    """What a strategy holds; `entry` is None where nobody knows what was paid for it."""
+    """What a strategy holds; `entry` is None where nobody knows what was paid for it, `mark` where no price was seen yet."""
 
     strategy: str
     instrument: str
@@ -49,6 +49,7 @@ class PositionView(Struct, frozen=True):
     dust: Decimal
     entry: Decimal | None
     age_s: float
+    mark: float | None = None
 
 
 class OrderRow(Struct, frozen=True):
