@@ -10,7 +10,7 @@ from nicegui.element import Element
 from nicegui.elements.echart import EChart  # importing it offers its library to the browser
 
 from actors.page.theme import PARTS
-from actors.page.words import instant, number, quantity
+from actors.page.words import basis_points, instant, number, price, quantity
 
 __all__ = ["CandleChart", "EChart", "EquityChart"]
 
@@ -119,7 +119,10 @@ def _mark(fill: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _reason(fill: Mapping[str, Any]) -> str:
-    """Why it was traded, as far as a fill knows."""
-    if fill.get("exit") is None:
-        return ""
-    return "closing" if fill["exit"] else "opening"
+    """Why it was traded, as far as a fill knows: what closed it, and what it cost against the price it was decided at."""
+    decided, traded = number(fill.get("reference")), number(fill.get("price"))
+    said = [f"closed by {fill['exit']}"] if fill.get("exit") else []
+    if decided and traded:
+        side = 1 if str(fill.get("side", "")).upper() == "BUY" else -1
+        said.append(f"slipped {basis_points(side * (traded / decided - 1), 1)} from {price(decided)}")
+    return ", ".join(said)

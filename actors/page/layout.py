@@ -67,6 +67,7 @@ class _Drawn:
         self._every_s = every_s
         self._seen: tuple[Any, ...] = ()
         self._next = 0.0
+        self.has_failed = False
 
     @property
     def is_gone(self) -> bool:
@@ -121,9 +122,12 @@ class Watch:
     def _draw(self, drawn: _Drawn, now: float) -> None:
         try:
             drawn.turn(now)
-        except Exception:  # noqa: BLE001 (one part of one view of one browser: it is written down, and all others go on)
-            if not drawn.is_gone:
+        except Exception:  # noqa: BLE001 (one part of one view of one browser: it is written down once, and all others go on)
+            if not drawn.has_failed and not drawn.is_gone:
                 _log.exception("not drawn")
+            drawn.has_failed = True
+        else:
+            drawn.has_failed = False
 
     def _told(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from actors.page.charts import CandleChart, EquityChart
 from actors.page.layout import Tile, aged, born, live, panel, since, text, told, toned, words
+from actors.page.prices import worth
 from actors.page.sheet import Cell, Column, Sheet
 from actors.page.store import Store, Topic
 from actors.page.theme import PARTS
@@ -59,7 +60,7 @@ def _tiles(store: Store) -> None:
 
     with ui.element("div").classes("tiles") as box:
         aged(box, store, equity, 30)
-        worth = Tile("Equity", "Everything the account holds, at the last known prices")
+        total = Tile("Equity", "Everything the account holds, at the last known prices")
         fall = Tile("Drawdown", "How far the equity is below its highest")
         result = Tile("Result since start", "Everything earned and lost, after costs")
         carry = Tile("Funding", "Funding received less funding paid")
@@ -70,7 +71,7 @@ def _tiles(store: Store) -> None:
     def refresh() -> None:
         told_ = equity().value or {}
         curve = told_.get("curve") or ()
-        worth.show(
+        total.show(
             money(told_.get("equity")),
             "",
             f"cash {money(told_.get('cash'))}" if told_.get("cash") is not None else "cash unknown",
@@ -91,11 +92,12 @@ def _tiles(store: Store) -> None:
             f"fees {signed(parts.get('fees'))}" if spent else "",
         )
         rows = (positions().value or {}).get("positions")
-        values = [number(row.get("value")) for row in rows or ()]
-        if rows is None or any(value is None for value in values):
+        values = [worth(store, row).value for row in rows or () if number(row["quantity"])]
+        known = [abs(value) for value in values if value is not None]
+        if rows is None or len(known) < len(values):
             held.show(UNKNOWN, "", "" if rows is None else "a price is not known")
         else:
-            held.show(money(sum((abs(value) for value in values if value is not None), Decimal(0))), "", _count(rows))
+            held.show(money(sum(known, Decimal(0))), "", _count(rows))
         risky = risk().value or {}
         bare = number(risky.get("naked"))
         naked.show(money(bare), "warn" if bare else "", "" if bare is None else "hedged" if not bare else "of pairs")
@@ -451,7 +453,7 @@ def _positions(store: Store) -> None:
                         "key": f"{row['strategy']} {row['instrument']}",
                         "instrument": name,
                         "quantity": Cell(signed_quantity(held), tone=tone(held)),
-                        "value": money(row.get("value")) if row.get("value") is not None else None,
+                        "value": money(worth(store, row).value),
                     }
                 )
             sheet.show(rows)

@@ -1,12 +1,13 @@
 """Positions: pairs as pairs, with what their legs leave unhedged; then what is held alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from nicegui import ui
 
 from actors.page.layout import Tile, aged, born, live, panel, since, text, told, toned, words
+from actors.page.prices import Worth, worth
 from actors.page.sheet import Cell, Column, Sheet
 from actors.page.store import Store, Topic
 from actors.page.views.dashboard import short, signed_quantity
@@ -29,6 +30,7 @@ PAIR_COLUMNS = [
     Column("funding", "Funding earned", number=True, hint="By this strategy, over all its pairs, since the beginning"),
     COLUMNS[-1],
 ]
+LAST = "What the market traded at last: the engine does not say the mark"
 NOTHING = Cell(" ", tone="nothing")
 """Where there is nothing to be said, which is not the same as unknown."""
 
@@ -72,13 +74,13 @@ def build(store: Store) -> None:
             rows: list[dict[str, Any]] = []
             paired = set()
             for pair in body["pairs"]:
-                rows.append(_pair(topic, pair, funding))
+                rows.append(_pair(topic, pair, funding, [worth(store, leg) for leg in pair["legs"]]))
                 for leg in pair["legs"]:
                     paired.add((leg["strategy"], leg["instrument"]))
-                    rows.append(_row(topic, leg) | {"tone": "leg"})
+                    rows.append(_row(topic, leg, worth(store, leg)) | {"tone": "leg"})
             pairs.show(rows)
             alone = [row for row in body["positions"] if (row["strategy"], row["instrument"]) not in paired]
-            singles.show([_row(topic, row) for row in alone if number(row["quantity"])])
+            singles.show([_row(topic, row, worth(store, row)) for row in alone if number(row["quantity"])])
 
         live(store, refresh, look, equity)
 
@@ -104,14 +106,14 @@ def _summary(store: Store, look: Any, equity: Any) -> None:
         if body is None:
             return
         rows = body["positions"]
-        values = [number(row["value"]) for row in rows]
-        known = [value for value in values if value is not None]
-        whole = len(known) == len(values)
+        at = [worth(store, row) for row in rows if number(row["quantity"])]
+        known = [one.value for one in at if one.value is not None]
+        whole = len(known) == len(at)
         gross.show(
             money(sum(map(abs, known), Decimal(0))) if whole else UNKNOWN, "", "" if whole else "a price is not known"
         )
         net.show(signed(sum(known, Decimal(0))) if whole else UNKNOWN)
-        gains = [_gain(row) for row in rows if number(row["quantity"])]
+        gains = [one.gain for one in at]
         sure = [one for one in gains if one is not None]
         total = sum(sure, Decimal(0))
         partly = f"{len(gains) - len(sure)} not known" if len(sure) < len(gains) else ""
@@ -130,7 +132,7 @@ def _summary(store: Store, look: Any, equity: Any) -> None:
         live(store, refresh, look, equity, every_s=1.0)
 
 
-def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]], at: Sequence[Worth]) -> dict[str, Any]:
     """The head of a pair: its strategy, what is left unhedged, and what funding brought that strategy."""
     legs = pair["legs"]
     net = number(pair["net"])
@@ -139,10 +141,8 @@ def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]]) -> 
     if net and largest:
         hedged = f"{percent(abs(net) / largest)} of a leg unhedged"
     earned = (funding.get(pair["strategy"]) or {}).get("funding")
-    values = [number(leg["value"]) for leg in legs]
-    gains = [_gain(leg) for leg in legs]
-    worth = None if None in values else sum((value for value in values if value is not None), Decimal(0))
-    gain = None if None in gains else sum((one for one in gains if one is not None), Decimal(0))
+    value = _sum([one.value for one in at])
+    gain = _sum([one.gain for one in at])
     return {
         "key": f"{pair['strategy']} {pair['base']}",
         "tone": "head",
@@ -156,15 +156,16 @@ def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]]) -> 
         "entry": NOTHING,
         "mark": NOTHING,
         "funding": None if earned is None else Cell(signed(earned), tone=tone(earned)),
-        "value": Cell(signed(worth), hint="Longs less shorts, at the mark") if worth is not None else None,
+        "value": Cell(signed(value), hint="Longs less shorts") if value is not None else None,
         "gain": None if gain is None else Cell(signed(gain), tone=tone(gain)),
-        "age": Cell(since=max((at for leg in legs if (at := born(topic, leg["age_s"])) is not None), default=None)),
+        "age": Cell(
+            since=max((began for leg in legs if (began := born(topic, leg["age_s"])) is not None), default=None)
+        ),
     }
 
 
-def _row(topic: Topic, row: Row) -> dict[str, Any]:
+def _row(topic: Topic, row: Row, at: Worth) -> dict[str, Any]:
     held = number(row["quantity"]) or Decimal(0)
-    gain = _gain(row)
     dust = number(row["dust"])
     return {
         "key": f"{row['strategy']} {row['instrument']}",
@@ -174,15 +175,17 @@ def _row(topic: Topic, row: Row) -> dict[str, Any]:
         else Cell("the owner's", tone="mute", hint="Held from before; no strategy trades it"),
         "quantity": Cell(signed_quantity(held), tone=tone(held), note=f"{quantity(dust)} dust" if dust else ""),
         "entry": Cell(price(row["entry"]), hint="" if row["entry"] is not None else "Nobody knows what was paid"),
-        "mark": price(row["mark"]),
+        "mark": Cell(
+            price(at.price), note="" if at.is_mark or at.price is None else "last", hint="" if at.is_mark else LAST
+        ),
         "funding": NOTHING,
-        "value": money(row["value"]),
-        "gain": None if gain is None else Cell(signed(gain), tone=tone(gain)),
+        "value": money(at.value),
+        "gain": None if at.gain is None else Cell(signed(at.gain), tone=tone(at.gain)),
         "age": Cell(since=born(topic, row["age_s"])),
     }
 
 
-def _gain(row: Row) -> Decimal | None:
-    """What closing at the mark would bring over the entry price; None where either is unknown."""
-    held, entry, mark = number(row["quantity"]), number(row["entry"]), number(row["mark"])
-    return None if held is None or entry is None or mark is None else held * (mark - entry)
+def _sum(values: Sequence[Decimal | None]) -> Decimal | None:
+    """Their sum; None where one is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known, Decimal(0)) if len(known) == len(values) else None

@@ -14,7 +14,20 @@ from actors.page.sheet import Cell, Column, Sheet
 from actors.page.store import Store, Topic
 from actors.page.theme import PARTS
 from actors.page.views.dashboard import short
-from actors.page.words import UNKNOWN, instant, money, number, percent, plain, price, signed, spoken, tone
+from actors.page.words import (
+    UNKNOWN,
+    age,
+    instant,
+    money,
+    number,
+    percent,
+    plain,
+    price,
+    quantity,
+    signed,
+    spoken,
+    tone,
+)
 
 Row = Mapping[str, Any]
 
@@ -159,9 +172,10 @@ class Card:
                 self._score = words("span").classes("mute num")
             self._trip_sheet = Sheet(
                 [
-                    Column("closed", "Closed", number=False),
+                    Column("closed", "Closed"),
                     Column("what", "What"),
                     Column("entry", "Entry → exit", number=True),
+                    Column("held", "Held", number=True),
                     Column("profit", "Profit", number=True),
                 ],
                 empty=("No round trip is closed yet", "One appears when what was opened is closed again."),
@@ -245,7 +259,7 @@ class Card:
                 words("span", plain(value)).classes("num")
 
     def _show_trips(self, trips: Sequence[Row], *, is_known: bool) -> None:
-        profits = [found for trip in trips if (found := number(trip["profit"])) is not None]
+        profits = [found for trip in trips if (found := number(trip["pnl"])) is not None]
         won = sum(1 for profit in profits if profit > 0)
         score = (
             f"{len(trips)} closed, {won} won, {signed(sum(profits))}"
@@ -338,10 +352,16 @@ def _refusal(topic: Topic, one: Row) -> dict[str, Any]:
 
 
 def _trip(at: int, trip: Row) -> dict[str, Any]:
+    names = " and ".join(short(name) for name in trip["instruments"])
     return {
-        "key": f"{trip['closed']} {trip['instrument']} {at}",
-        "closed": Cell(time=instant(trip["closed"])),
-        "what": f"{trip['side']} {money(trip['quantity'], 3)} {short(trip['instrument'])}",
-        "entry": f"{price(trip['entry'])} → {price(trip['exit'])}",
-        "profit": Cell(signed(trip["profit"]), tone=tone(trip["profit"])),
+        "key": f"{trip['opened']} {names} {at}",
+        "closed": Cell("still open") if trip["closed"] is None else Cell(time=instant(trip["closed"])),
+        "what": Cell(f"{trip['side']} {quantity(trip['quantity'])} {names}", note=spoken(trip["closed_by"])),
+        "entry": f"{price(trip['entry_price'])} → {price(trip['exit_price'])}",
+        "held": age(trip["held_s"]),
+        "profit": Cell(
+            signed(trip["pnl"]),
+            tone=tone(trip["pnl"]),
+            hint=f"fees {money(trip['fees'])}, funding {signed(trip['funding'])}",
+        ),
     }
