@@ -119,9 +119,17 @@ class PairView:
         if legs.perp.ts != legs.spot.ts or legs.ts_read == bar.ts_event:
             return None
         legs.ts_read = bar.ts_event
-        perp = self._executable(legs.perp, bar.ts_event, self.perp_half_spread)
-        spot = self._executable(legs.spot, bar.ts_event, self.spot_half_spread)
-        return Reading(bar.ts_event, legs.perp.close, legs.spot.close, *executable(*perp, *spot))
+        return self._reading(legs, bar.ts_event)
+
+    def newest(self, legs: Legs) -> Reading | None:
+        """The reading of what was last seen; None while the legs have closed bars of different instants, or none."""
+        ts = legs.perp.ts
+        return self._reading(legs, ts) if ts and ts == legs.spot.ts else None
+
+    def _reading(self, legs: Legs, ts: int) -> Reading:
+        perp = self._executable(legs.perp, ts, self.perp_half_spread)
+        spot = self._executable(legs.spot, ts, self.spot_half_spread)
+        return Reading(ts, legs.perp.close, legs.spot.close, *executable(*perp, *spot))
 
     def _executable(self, side: Side, ts: int, half_spread: float) -> tuple[float, float]:
         if side.ts_quote and ts - side.ts_quote <= self.quote_age:

@@ -29,6 +29,7 @@ from hean.market.basis import (
 )
 from hean.market.carry import PERIOD, PairCosts, Settlements, session
 from hean.messages import Bar, FundingRate, Leg, Observation, PositionChanged, Quote, Signal, Wake
+from hean.strategies.gates import Gate, figure, in_words
 from hean.tape import Tape
 from hean.units import DAY, HOUR, SECOND
 
@@ -180,14 +181,38 @@ class BasisArbitrage:
                 reason = self._leaves(reading, now)
                 if reason:
                     yield self._target(0.0, reason, None, now)
-        elif self._may_ask(1.0, now):
+        elif self._may_ask(1.0, now) and all(gate.passed for gate in self.entry_gates(reading)):
             usual = self._usual()
-            if usual is None or not reading.basis > usual.median + self.config.enter_z * usual.deviation:
-                return
-            edge = self._edge(reading.basis, reading.opening, reading.closing, usual) + self._adverse_carry()
-            if edge > self._min_edge and self._reverts(self.state.basis):
+            if usual is not None:
                 above = (reading.basis - usual.median) / usual.deviation
-                yield self._target(1.0, f"the basis is {above:.1f} deviations over its median", edge * 1e4, now)
+                edge_bp = self._edge(reading, usual) * 1e4
+                yield self._target(1.0, f"the basis is {above:.1f} deviations over its median", edge_bp, now)
+
+    def entry_gates(self, reading: Reading | None) -> Iterator[Gate]:
+        """Each condition of an entry, in the order in which they are asked. None is read where the legs were not seen together."""
+        config, state = self.config, self.state
+        usual = self._usual()
+        seen = len(state.basis) * state.legs.interval
+        yield Gate(
+            usual is not None,
+            f"{seen / DAY:.2f} days of bases that move, at least {config.coverage * config.window_days:.2f}",
+        )
+        far, above, edge = False, None, None
+        if reading is not None and usual is not None:
+            far = reading.basis > usual.median + config.enter_z * usual.deviation
+            above = (reading.basis - usual.median) / usual.deviation
+            edge = self._edge(reading, usual)
+        yield Gate(far, f"basis {figure(above)} deviations over its median, above {config.enter_z:g}")
+        yield Gate(
+            edge is not None and edge > self._min_edge,
+            f"{figure(edge, '.1f', 1e4)} bp to gain after costs, above {config.min_edge_bp:g}",
+        )
+        # By what came before: the deviation to be judged has nothing after it that could tell.
+        half = half_life(np.array(state.basis[:-1]), state.legs.interval)
+        yield Gate(
+            half < config.max_half_life_h * HOUR,
+            f"half-life of a deviation {figure(half, '.1f', 1 / HOUR)} h, under {config.max_half_life_h:g}",
+        )
 
     def _usual(self) -> Usual | None:
         """None until enough of the window has been seen, and where nothing moved in it."""
@@ -197,10 +222,10 @@ class BasisArbitrage:
         median, mad = median_mad(np.array(state.basis))
         return Usual(median, NORMAL * mad) if mad > 0 else None
 
-    def _edge(self, basis: float, opening: float, closing: float, usual: Usual) -> float:
-        """What is left after costs if the basis comes back to where it is left, half spreads being then as now."""
-        leaving = usual.median + self.config.exit_z * usual.deviation + (closing - basis)
-        return opening - leaving - self._fees
+    def _edge(self, reading: Reading, usual: Usual) -> float:
+        """What is left after costs and carry if the basis comes back to where it is left, half spreads being then as now."""
+        leaving = usual.median + self.config.exit_z * usual.deviation + (reading.closing - reading.basis)
+        return reading.opening - leaving - self._fees + self._adverse_carry()
 
     def _carry(self) -> float:
         """What a short was paid lately, per eight hours; 0 where no funding has been heard."""
@@ -210,10 +235,6 @@ class BasisArbitrage:
     def _adverse_carry(self) -> float:
         """What holding to the end would cost, as a negative number; carry in our favour is not counted on."""
         return min(0.0, self._carry()) * (self._max_hold / PERIOD)
-
-    def _reverts(self, window: list[float]) -> bool:
-        # By what came before: the deviation to be judged has nothing after it that could tell.
-        return half_life(np.array(window[:-1]), self.state.legs.interval) < self.config.max_half_life_h * HOUR
 
     def _leaves(self, reading: Reading, now: int) -> str:
         """Why the pair should be closed; empty while it should not."""
@@ -381,6 +402,36 @@ class BasisArbitrage:
 
         own = (self._window, config.coverage, config.enter_z, config.exit_z, self._fees, self._min_edge)
         return tape.derived((*self._view.key, "basis columns", *own), find)
+
+    # --- for those who ask ----------------------------------------------------------------------
+
+    def waits_for(self, now: int) -> tuple[str, ...]:
+        """What it waits for: each condition as it is measured now; while it holds, those of leaving."""
+        reading = self._view.newest(self.state.legs)
+        if self.state.holding:
+            return self._holds_until(reading, now)
+        again = Gate(self._may_ask(1.0, now), f"an entry not asked for in these {self.config.ask_again_s:g} s already")
+        seen = Gate(reading is not None, "both legs closing a bar at one instant")
+        return in_words((seen, again, *self.entry_gates(reading)))
+
+    def _holds_until(self, reading: Reading | None, now: int) -> tuple[str, ...]:
+        state, config = self.state, self.config
+        usual = self._usual()
+        lost = above = left = None
+        if reading is not None:
+            lost = float(self._lost(reading.perp, reading.spot))
+            if usual is not None:
+                above = (reading.basis - usual.median) / usual.deviation
+                left = float(self._left(reading.basis, usual.median, usual.deviation, reading.ts)) * 1e4
+        differ = (now - state.ts_imbalanced) / SECOND if state.ts_imbalanced else 0.0
+        return (
+            f"holds: {state.perp_held:g} {config.perp} and {state.spot_held:g} {config.spot}",
+            f"leaves when: the legs differ for {differ:.0f} s, at least {config.imbalance_s:g}",
+            f"or when: the pair has lost {figure(lost)}, more than {self._most():.2f}",
+            f"or when: held for {(now - state.ts_entered) / HOUR:.1f} h, at least {config.max_hold_h:g}",
+            f"or when: basis {figure(above)} deviations over its median, under {config.exit_z:g}",
+            f"or when: {figure(left, '.1f')} bp left to gain, under 0",
+        )
 
     # --- for the report -------------------------------------------------------------------------
 

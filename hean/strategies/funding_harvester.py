@@ -45,6 +45,7 @@ from hean.messages import (
     Quote,
     Signal,
 )
+from hean.strategies.gates import Gate, figure, in_words
 from hean.tape import Tape
 from hean.units import DAY, HOUR, MINUTE, SECOND
 
@@ -223,24 +224,49 @@ class FundingHarvester:
             reason = self._leaves(reading) if self._may_ask(0.0, now) else ""
             if reason:
                 yield self._target(0.0, reason, None, reading, now)
-        elif self._may_ask(1.0, now) and all(self.conditions(reading.opening, now)):
+        elif self._may_ask(1.0, now) and all(gate.passed for gate in self.entry_gates(reading.opening, now)):
             outlook = self._outlook()
             if outlook is not None:
                 edge_bp = (outlook.over(self.config.horizon_days) - self._cost) * 1e4
                 reason = f"funding pays {outlook.short * 1e4:.2f} bp per 8 h, {edge_bp:.1f} bp expected after costs"
                 yield self._target(1.0, reason, edge_bp, reading, now)
 
-    def conditions(self, opening: float, now: int) -> Iterator[bool]:
-        """Whether each condition of an entry holds, in the order in which they are asked."""
+    def entry_gates(self, opening: float | None, now: int) -> Iterator[Gate]:
+        """Each condition of an entry, in the order in which they are asked. `opening` is None where the legs were not seen together."""
+        config, funding = self.config, self.state.funding
         outlook = self._outlook()
-        yield outlook is not None and self.state.funding.current(now)
+        short = pays = None
         if outlook is not None:
-            yield outlook.short * 1e4 > self.config.enter_bp
-            yield self._covers_costs(outlook)
-            yield self._settlement_is_far(now)
-            yield self._basis_is_good(opening)
-            running = self.running_nowcast(now)
-            yield running is None or running.rate > 0
+            short, pays = outlook.short * 1e4, outlook.over(config.horizon_days)
+        yield Gate(
+            outlook is not None and funding.current(now),
+            f"{funding.covered(self._short) / DAY:.1f} days of funding in {len(funding.ts)} settlements, and the last of them: "
+            f"at least {FULL * config.short_days:.1f} days in {config.min_settlements}",
+        )
+        yield Gate(
+            short is not None and short > config.enter_bp,
+            f"mean funding {figure(short)} bp per 8 h, above {config.enter_bp:g}",
+        )
+        yield Gate(
+            outlook is not None and self._covers_costs(outlook),
+            f"{config.horizon_days:g} days of it {figure(pays, '.1f', 1e4)} bp, "
+            f"above {(1 + config.margin_of_costs) * self._cost * 1e4:.1f} bp of costs and margin",
+        )
+        remaining = funding.remaining(now)
+        # A pair worked across a settlement is half in when it comes.
+        yield Gate(
+            remaining is not None and remaining > self._quiet,
+            f"{figure(remaining, '.0f', 1 / SECOND)} s to the next settlement, more than {config.quiet_before_s:g}",
+        )
+        least = self._least_basis()
+        yield Gate(
+            least is not None and opening is not None and opening >= least,
+            f"basis {figure(opening, '.1f', 1e4)} bp, at least {figure(least, '.1f', 1e4)}, "
+            f"the percentile {100 * config.basis_percentile:g} of {len(self.state.basis)} hours",
+        )
+        running = self.running_nowcast(now)
+        rate = None if running is None else running.rate
+        yield Gate(rate is None or rate > 0, f"nowcast of the running interval {figure(rate, '.2f', 1e4)} bp, above 0")
 
     def _outlook(self) -> Outlook | None:
         """None while too little has settled to say."""
@@ -255,14 +281,10 @@ class FundingHarvester:
     def _covers_costs(self, outlook: Outlook) -> bool:
         return outlook.over(self.config.horizon_days) - self._cost > self.config.margin_of_costs * self._cost
 
-    def _settlement_is_far(self, now: int) -> bool:
-        """Whether the next settlement is not about to come: a pair worked across it is half in when it comes."""
-        remaining = self.state.funding.remaining(now)
-        return remaining is not None and remaining > self._quiet
-
-    def _basis_is_good(self, opening: float) -> bool:
+    def _least_basis(self) -> float | None:
+        """What the opening basis must not be under; None while too few hours are known to say."""
         known = self.state.basis
-        return len(known) >= self.config.basis_min_hours and opening >= quantile(known, self.config.basis_percentile)
+        return quantile(known, self.config.basis_percentile) if len(known) >= self.config.basis_min_hours else None
 
     def running_nowcast(self, now: int) -> Nowcast | None:
         """Where the running interval is heading; None unless premia have been heard lately."""
@@ -417,7 +439,7 @@ class FundingHarvester:
         return min(max(low, int(readings.ts.searchsorted(free))), high)
 
     def _settlements_are_far(self, ts: Ints) -> Bools:
-        """`_settlement_is_far` of many instants, none beyond the next settlement that is told."""
+        """Which of many instants, none beyond the next settlement that is told, are not too close before it."""
         funding = self.state.funding
         since = ts - funding.ts_last
         gone = since % funding.interval
@@ -473,6 +495,34 @@ class FundingHarvester:
         share, least_hours = self.config.basis_percentile, self.config.basis_min_hours
         return tape.derived((*self._view.key, "good bases", self._window, share, least_hours), find)
 
+    # --- for those who ask ----------------------------------------------------------------------
+
+    def waits_for(self, now: int) -> tuple[str, ...]:
+        """What it waits for: each condition as it is measured now; while it holds, those of leaving."""
+        reading = self._view.newest(self.state.legs)
+        if self.state.holding:
+            return self._holds_until(reading)
+        again = Gate(self._may_ask(1.0, now), f"an entry not asked for in these {self.config.ask_again_s:g} s already")
+        seen = Gate(reading is not None, "both legs closing a bar at one instant")
+        return in_words((seen, again, *self.entry_gates(None if reading is None else reading.opening, now)))
+
+    def _holds_until(self, reading: Reading | None) -> tuple[str, ...]:
+        state, config = self.state, self.config
+        outlook = self._outlook()
+        short = week = perp = closing = None
+        if outlook is not None:
+            short, week = outlook.short * 1e4, outlook.over(config.exit_horizon_days) * 1e4
+        if reading is not None:
+            perp, closing = reading.perp, reading.closing * 1e4
+        return (
+            f"holds: {state.perp_held:g} {config.perp} and {state.spot_held:g} {config.spot}"
+            + (", and a leg was left without the other" if state.broken else ""),
+            f"leaves when: mean funding {figure(short)} bp per 8 h, under {config.exit_bp:g}",
+            f"or when: {config.exit_horizon_days:g} days of it {figure(week, '.1f')} bp, under {-self._exit_cost * 1e4:.1f}",
+            f"or when: the perpetual {figure(perp, 'g')}, above {self._highest():g}, where liquidation is too near",
+            f"or when: closing basis {figure(closing, '.1f')} bp, at most {self._lowest(outlook) * 1e4:.1f}",
+        )
+
     # --- for the report -------------------------------------------------------------------------
 
     def notes(self, tape: Tape) -> tuple[str, ...]:
@@ -522,8 +572,8 @@ class FundingHarvester:
             if readings.ts.item(row) < since:
                 continue
             counts[0] += 1
-            for gate, passed in enumerate(alone.conditions(readings.opening.item(row), readings.ts.item(row)), 1):
-                if not passed:
+            for number, gate in enumerate(alone.entry_gates(readings.opening.item(row), readings.ts.item(row)), 1):
+                if not gate.passed:
                     break
-                counts[gate] += 1
+                counts[number] += 1
         return tuple(zip(names, counts, strict=True))

@@ -40,6 +40,7 @@ from hean.messages import (
     Trade,
     Wake,
 )
+from hean.strategies.gates import Gate, figure, in_words
 from hean.tape import Floats, Stream, Tape
 from hean.units import DAY, HOUR, MINUTE, SECOND
 
@@ -224,24 +225,14 @@ class ImpulseEngine:
         return max(earliest, state.ts_paused_until)
 
     def _enter(self, ts: int, price: float) -> Signal | None:
-        config = self.config
-        stamps, close, volume = self._bars.arrays()
+        sigma, z = self._move()
+        if not all(gate.passed for gate in self.entry_gates(ts, sigma, z)):
+            return None
+        config, state = self.config, self._state
+        stamps, close, _ = self._bars.arrays()
         interval, bars = self._interval, self._tau_bars
-        sigma, z = impulse_now(stamps, close, interval, bars, self._sigma_bars)
-        if not abs(z) > config.trigger:
-            return None
         hourly = sigma * math.sqrt(HOUR / interval)
-        if not sigma >= self._least_sigma(self._spread_bp()) or near_stamp(ts, self._stamp_every, self._stamp_quiet):
-            return None
-        ratio = volume_ratio(stamps, volume, stamps.size - 1, interval, bars, config.volume_days)
-        if not ratio > config.volume_ratio:
-            return None
         sign = 1 if z > 0 else -1
-        if len(self._trades) and not self._trades_agree(self._trades.arrays(), sign, ts):
-            return None
-        if len(self._quotes) and not self._quotes_agree(self._quotes.arrays(), sign, ts):
-            return None
-        state = self._state
         state.asked_today = state.asked_today + 1 if state.ts_asked // DAY == ts // DAY else 1
         state.ts_asked = ts
         state.net = state.cash = _NOTHING
@@ -249,7 +240,7 @@ class ImpulseEngine:
         return Signal(
             strategy=config.name,
             legs=(Leg(config.instrument, float(sign), price, ts),),
-            reason=f"moved {z:+.1f} sigma in {bars * interval // SECOND} s on {ratio:.1f} times the usual volume",
+            reason=f"moved {z:+.1f} sigma in {bars * interval // SECOND} s on {self._busy():.1f} times the usual volume",
             edge_bp=None,
             volatility=volatility,
             bracket=Bracket(
@@ -258,6 +249,44 @@ class ImpulseEngine:
             ),
             context=context,
         )
+
+    def entry_gates(self, ts: int, sigma: float, z: float) -> Iterator[Gate]:
+        """Each condition of an entry on a move, in the order in which they are asked; there must be a bar."""
+        config = self.config
+        hour_bp = math.sqrt(HOUR / self._interval) * 1e4
+        yield Gate(
+            abs(z) > config.trigger,
+            f"a move of {figure(abs(z))} sigma in {self._tau_bars * self._interval // SECOND} s, beyond {config.trigger:g}",
+        )
+        least = self._least_sigma(self._spread_bp())
+        yield Gate(
+            sigma >= least,
+            f"sigma of an hour {figure(sigma, '.1f', hour_bp)} bp, at least {least * hour_bp:.1f}",
+        )
+        yield Gate(
+            not near_stamp(ts, self._stamp_every, self._stamp_quiet),
+            f"{config.funding_quiet_min:g} minutes from a funding stamp",
+        )
+        ratio = self._busy()
+        yield Gate(
+            ratio > config.volume_ratio, f"volume {figure(ratio)} times the usual, above {config.volume_ratio:g}"
+        )
+        sign = math.nan if math.isnan(z) else 1.0 if z > 0 else -1.0
+        if len(self._trades):
+            yield self._trade_gate(self._trades.arrays(), sign, ts)
+        if len(self._quotes):
+            yield from self._quote_gates(self._quotes.arrays(), sign, ts)
+
+    def _move(self) -> tuple[float, float]:
+        """Sigma of one bar, and the last move in sigmas of its own length; unknown as NaN."""
+        stamps, close, _ = self._bars.arrays()
+        return impulse_now(stamps, close, self._interval, self._tau_bars, self._sigma_bars)
+
+    def _busy(self) -> float:
+        """The volume of the move over what is usual; unknown as NaN. There must be a bar."""
+        stamps, _, volume = self._bars.arrays()
+        days = self.config.volume_days
+        return volume_ratio(stamps, volume, stamps.size - 1, self._interval, self._tau_bars, days)
 
     def _least_sigma(self, spread_bp: float) -> float:
         """The least sigma of one bar at which an hour's is worth the costs."""
@@ -269,23 +298,30 @@ class ImpulseEngine:
             return self.config.spread_bp
         return _spread_bp(self._quotes.last("bid"), self._quotes.last("ask"))
 
-    def _trades_agree(self, trades: Columns, sign: int, ts: int) -> bool:
+    def _trade_gate(self, trades: Columns, sign: float, ts: int) -> Gate:
         """Those who took were on the move's side."""
         stamps, size, side = trades
-        return sign * trade_imbalance(stamps, size, side, ts - self._tau_bars * self._interval) > self.config.imbalance
+        imbalance = sign * trade_imbalance(stamps, size, side, ts - self._tau_bars * self._interval)
+        least = self.config.imbalance
+        return Gate(imbalance > least, f"imbalance of trades on the move's side {figure(imbalance)}, above {least:g}")
 
-    def _quotes_agree(self, quotes: Columns, sign: int, ts: int) -> bool:
+    def _quote_gates(self, quotes: Columns, sign: float, ts: int) -> Iterator[Gate]:
         """The book moved with it, the spread is narrow, and there is enough to trade with at the best prices."""
+        config = self.config
         stamps, bid, bid_size, ask, ask_size = quotes
-        first = max(0, int(stamps.searchsorted(ts - self._tau_bars * self._interval, side="right")) - 1)
-        flow = order_flow(bid[first:], bid_size[first:], ask[first:], ask_size[first:])
-        agrees = sign * flow.sum() > 0 or not self.config.book_agrees
+        if config.book_agrees:
+            first = max(0, int(stamps.searchsorted(ts - self._tau_bars * self._interval, side="right")) - 1)
+            flow = sign * float(order_flow(bid[first:], bid_size[first:], ask[first:], ask_size[first:]).sum())
+            yield Gate(flow > 0, f"order flow on the move's side {figure(flow, 'g')}, above 0")
         best_bid, best_ask = bid.item(-1), ask.item(-1)
+        spread_bp = _spread_bp(best_bid, best_ask)
+        yield Gate(
+            spread_bp <= config.max_spread_bp, f"a spread of {figure(spread_bp)} bp, at most {config.max_spread_bp:g}"
+        )
         depth = min(best_bid * bid_size.item(-1), best_ask * ask_size.item(-1))
-        return bool(
-            agrees
-            and _spread_bp(best_bid, best_ask) <= self.config.max_spread_bp
-            and depth >= self.config.depth_notional
+        yield Gate(
+            depth >= config.depth_notional,
+            f"{figure(depth, ',.0f')} at the best prices, at least {config.depth_notional:,.0f}",
         )
 
     def _market(self, stamps: NDArray[Any], close: Floats, ts: int) -> tuple[float | None, str]:
@@ -431,6 +467,30 @@ class ImpulseEngine:
         quoted = len(self._quotes) > 0 or tape.stream(Quote, self.config.instrument) is not None
         return self._least_sigma(0.0 if quoted else self.config.spread_bp)
 
+    # --- for those who ask ----------------------------------------------------------------------
+
+    def waits_for(self, now: int) -> tuple[str, ...]:
+        """What it waits for: each condition as it is measured at the last bar; while it holds, the time to leave."""
+        state, config = self._state, self.config
+        if state.position:
+            left = (self._leaves_at() - now) / SECOND
+            return (
+                f"holds: {state.position:f} {config.instrument}",
+                "leaves when: its stop or its target is hit at the venue",
+                f"or when: held for {config.hold_min:g} minutes, {max(0.0, left):.0f} s from now",
+            )
+        if not len(self._bars):
+            return in_words((Gate(passed=False, said=f"a first bar of {config.instrument}"),))
+        wait = (self._not_before() - now) / SECOND
+        today = state.asked_today if state.ts_asked // DAY == now // DAY else 0
+        free = Gate(
+            wait <= 0,
+            f"{max(0.0, wait):.0f} s of cooldown or pause, with {today} of {config.trades_a_day} trades today and "
+            f"{state.losses} of {config.losses} losses in a row",
+        )
+        ts = self._bars.last_ts
+        return in_words((free, *self.entry_gates(ts, *self._move())))
+
     # --- what a reader of a report should know --------------------------------------------------
 
     def notes(self, tape: Tape) -> tuple[str, ...]:
@@ -517,12 +577,12 @@ class ImpulseEngine:
         while row < len(stream):
             ts, sign = stream.ts.item(row), 1 if z.item(row) > 0 else -1
             position = stream.position(row)
-            passed = trades is None or self._trades_agree(_newest(trades, position, ("size", "side")), sign, ts)
+            passed = trades is None or self._trade_gate(_newest(trades, position, ("size", "side")), sign, ts).passed
             agreed += passed
             if passed and quotes is not None and quotes.rows_before(position):
                 newest = _newest(quotes, position, _QUOTE)
                 pays = sigma.item(row) >= self._least_sigma(_spread_bp(newest[1].item(-1), newest[3].item(-1)))
-                confirmed += pays and self._quotes_agree(newest, sign, ts)
+                confirmed += pays and all(gate.passed for gate in self._quote_gates(newest, sign, ts))
             row = self._first_impulse(tape, stream, row + 1, len(stream))
         if trades is not None:
             yield "trades agree", agreed

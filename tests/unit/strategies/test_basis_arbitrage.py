@@ -355,3 +355,54 @@ def test_on_a_real_pair_passing_over_quiet_spans_says_what_stepping_says():
 
     assert len(skipped[0]) > 10
     assert skipped[:2] == play(BasisArbitrage(config), tape, stepping=True)[:2]
+
+
+# --- what it says it waits for ------------------------------------------------------------------
+
+
+def test_it_names_the_first_condition_that_fails_and_measures_them_all():
+    strategy = warmed()
+    tell(strategy, at(3))
+
+    assert strategy.waits_for(NOW) == (
+        "met: both legs closing a bar at one instant",
+        "met: an entry not asked for in these 900 s already",
+        "met: 0.04 days of bases that move, at least 0.04",
+        "waits for: basis 2.02 deviations over its median, above 2.5",
+        "then: 2.3 bp to gain after costs, above 5",
+        "then: half-life of a deviation 0.0 h, under 24",
+    )
+
+
+def test_what_is_not_known_is_called_so():
+    assert BasisArbitrage(CONFIG).waits_for(NOW) == (
+        "waits for: both legs closing a bar at one instant",
+        "then: an entry not asked for in these 900 s already",
+        "then: 0.00 days of bases that move, at least 0.04",
+        "then: basis unknown deviations over its median, above 2.5",
+        "then: unknown bp to gain after costs, above 5",
+        "then: half-life of a deviation inf h, under 24",
+    )
+
+
+def test_while_it_holds_it_says_when_it_would_leave():
+    strategy = entered()
+    tell(strategy, at(40))
+
+    assert strategy.waits_for(NOW + HOUR) == (
+        f"holds: -1 {PERP} and 1 {SPOT}",
+        "leaves when: the legs differ for 0 s, at least 5",
+        "or when: the pair has lost -0.10, more than 1.01",
+        "or when: held for 1.0 h, at least 72",
+        "or when: basis 26.98 deviations over its median, under 0.5",
+        "or when: 39.3 bp left to gain, under 0",
+    )
+
+
+def test_asking_what_it_waits_for_changes_nothing():
+    strategy = warmed()
+    tell(strategy, at(50))
+    before = msgspec.json.encode(strategy.state)
+    strategy.waits_for(NOW + DAY)
+
+    assert msgspec.json.encode(strategy.state) == before

@@ -493,3 +493,85 @@ def test_a_symbol_that_went_from_eight_hours_to_four():
     assert settled.interval == 4 * HOUR
     week = table["rate"].to_list()[-42:]
     assert settled.mean(7 * DAY) == pytest.approx(2 * sum(week) / 42)
+
+
+# --- what it says it waits for ------------------------------------------------------------------
+
+
+def first_that_fails(lines):
+    (line,) = [line for line in lines if line.startswith("waits for: ")]
+    return line.removeprefix("waits for: ")
+
+
+def test_it_names_the_first_condition_that_fails_and_measures_them_all():
+    strategy = warmed((0.8,) * 30)
+    tell(strategy, bars(NOW - MINUTE, 100.05))
+
+    assert strategy.waits_for(NOW) == (
+        "met: both legs closing a bar at one instant",
+        "met: an entry not asked for in these 3600 s already",
+        "met: 7.0 days of funding in 30 settlements, and the last of them: at least 6.3 days in 21",
+        "waits for: mean funding 0.80 bp per 8 h, above 2",
+        "then: 14 days of it 33.6 bp, above 39.0 bp of costs and margin",
+        "then: 25200 s to the next settlement, more than 60",
+        "then: basis 4.0 bp, at least 4.0, the percentile 20 of 30 hours",
+        "then: nowcast of the running interval unknown bp, above 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "now", "waits"),
+    [
+        (FundingHarvester(CONFIG), NOW, ["both legs closing a bar at one instant"]),
+        (
+            warmed((3,) * 5),
+            NOW,
+            ["1.7 days of funding in 5 settlements, and the last of them: at least 6.3 days in 21"],
+        ),
+        (warmed((2.1,) * 30, CONFIG.model_copy(update={"margin_of_costs": 0})), NOW, []),
+        (warmed(), T0 + 8 * HOUR - 30 * 10**9, ["30 s to the next settlement, more than 60"]),
+    ],
+    ids=["nothing seen", "too little funding", "nothing", "a settlement comes"],
+)
+def test_what_is_waited_for_is_what_fails(strategy, now, waits):
+    lines = strategy.waits_for(now)
+
+    assert [line.removeprefix("waits for: ") for line in lines if line.startswith("waits for: ")] == waits
+
+
+def test_the_basis_is_measured_where_both_legs_were_seen_last():
+    strategy = warmed()
+    assert not tell(strategy, bars(NOW, 100.01))
+
+    assert first_that_fails(strategy.waits_for(NOW)) == "basis 0.0 bp, at least 4.0, the percentile 20 of 31 hours"
+
+
+def test_what_has_just_been_asked_for_is_not_asked_for_again():
+    strategy = warmed()
+    assert weights(tell(strategy, bars(NOW, 100.05))) == [IN]
+
+    assert first_that_fails(strategy.waits_for(NOW)) == "an entry not asked for in these 3600 s already"
+
+
+def test_while_it_holds_it_says_when_it_would_leave():
+    strategy = warmed()
+    tell(
+        strategy, [*bars(NOW - MINUTE, 100.05), holds("carry", PERP, -1, 100.05), holds("carry", SPOT, 1, 100)], now=NOW
+    )
+
+    assert strategy.waits_for(NOW) == (
+        f"holds: -1 {PERP} and 1 {SPOT}",
+        "leaves when: mean funding 3.00 bp per 8 h, under 0.5",
+        "or when: 7 days of it 63.0 bp, under -13.0",
+        "or when: the perpetual 100.05, above 119.463, where liquidation is too near",
+        "or when: closing basis 6.0 bp, at most -121.0",
+    )
+
+
+def test_asking_what_it_waits_for_changes_nothing():
+    strategy = warmed()
+    tell(strategy, bars(NOW, 100.05))
+    before = msgspec.json.encode(strategy.state)
+    strategy.waits_for(NOW + DAY)
+
+    assert msgspec.json.encode(strategy.state) == before

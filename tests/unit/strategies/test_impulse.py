@@ -4,6 +4,7 @@ import itertools
 import math
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -399,3 +400,70 @@ def test_counts_what_passed_each_gate():
         ("volume beyond 2 times the usual", 1),
         ("2 minutes from funding", 1),
     )
+
+
+# --- what it says it waits for ------------------------------------------------------------------
+
+
+def waited_for(told, now):
+    return [line.removeprefix("waits for: ") for line in told.waits_for(now) if line.startswith("waits for: ")]
+
+
+def test_it_names_the_first_condition_that_fails_and_measures_them_all():
+    told, stream = engine(trigger=5.35), impulse()
+    for message in (*trades(59, 41)(stream.ts.item(-1)), *quotes(*UP)(stream.ts.item(-1))):
+        list(told.handle(message, message.ts_event))
+    assert not tell(told, stream)
+
+    assert told.waits_for(stream.ts.item(-1)) == (
+        "met: 0 s of cooldown or pause, with 0 of 8 trades today and 0 of 3 losses in a row",
+        "waits for: a move of 5.34 sigma in 120 s, beyond 5.35",
+        "then: sigma of an hour 102.1 bp, at least 36.0",
+        "then: 2 minutes from a funding stamp",
+        "then: volume 5.45 times the usual, above 2",
+        "then: imbalance of trades on the move's side 0.18, above 0.2",
+        "then: order flow on the move's side 12, above 0",
+        "then: a spread of 1.00 bp, at most 3",
+        "then: 360,600 at the best prices, at least 20,000",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "waits"),
+    [
+        ({}, "899 s of cooldown or pause, with 1 of 8 trades today and 0 of 3 losses in a row"),
+        ({"volume_ratio": 5.5}, "volume 5.45 times the usual, above 5.5"),
+        ({"cost_bp": 40.0}, "sigma of an hour 102.1 bp, at least 123.0"),
+        ({"volume_days": 2}, "volume unknown times the usual, above 2"),
+    ],
+    ids=["it has just asked", "not busy enough", "not worth its costs", "what is usual is not known"],
+)
+def test_what_is_waited_for_is_what_fails(changes, waits):
+    told, stream = engine(**changes), impulse()
+    assert bool(tell(told, stream)) is not bool(changes)
+
+    assert waited_for(told, stream.ts.item(-1) + SECOND) == [waits]
+
+
+def test_before_the_first_bar_it_waits_for_that():
+    assert engine().waits_for(START) == (f"waits for: a first bar of {PERP}",)
+
+
+def test_while_it_holds_it_says_when_it_would_leave():
+    told = engine()
+    hold(told, "0.5", START)
+
+    assert told.waits_for(START + 10 * MINUTE) == (
+        f"holds: 0.5 {PERP}",
+        "leaves when: its stop or its target is hit at the venue",
+        "or when: held for 60 minutes, 3000 s from now",
+    )
+
+
+def test_asking_what_it_waits_for_changes_nothing():
+    told, stream = engine(), impulse()
+    tell(told, stream)
+    before = msgspec.json.encode(told.state)
+    told.waits_for(stream.ts.item(-1) + DAY)
+
+    assert msgspec.json.encode(told.state) == before
