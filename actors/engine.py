@@ -23,7 +23,7 @@ from msgspec import structs
 from actors import views
 from actors.archive import Archive
 from actors.cluster import NAMESPACE
-from actors.crew import Crew, FallenError
+from actors.crew import Crew, FallenError, Member
 from actors.feed import FeedActor
 from actors.heartbeat import Heartbeat
 from actors.last_resort import out
@@ -80,7 +80,6 @@ from hean.store.engine_book import BOOK, Change, Death, EngineBook
 from hean.supervision import Fate, Supervision, lasting
 from hean.topology import Node, Topology
 from hean.trading_system import Strategy
-from hean.units import SECOND
 
 NAME = "engine"
 SETTINGS = "settings.json"
@@ -166,65 +165,23 @@ class EngineActor:
 
     def status(self) -> EngineView:
         """Everything at a glance. Read from what was last heard: no trading mailbox is asked."""
-        now = time.time_ns()
-        with self._lock:
-            seen, members = self._seen, dict(self._crew.members)
-        # What was said before the core went down is not so any more.
-        trading = seen.trading if self._phase in _AT_WORK else None
-        equity = seen.equity
-        since = seen.reconciliation.ts_success
-        return EngineView(
-            ts=now,
-            venue=str(self.settings.venue),
-            phase=self._phase,
-            epoch=self._life,
-            trading=trading.state if trading is not None else None,
-            reason=trading.reason if trading is not None else "",
-            blocked=self._blocked,
-            tripped=f"{seen.tripped.cause}: {seen.tripped.measured}" if seen.tripped is not None else "",
-            # Before the first comparison the books are empty: that is no worth.
-            equity=equity.equity if equity is not None and since is not None else None,
-            equity_age_s=(now - equity.ts) / SECOND if equity is not None else None,
-            marks_known=equity.marks_known if equity is not None else None,
-            reconcile_lag_s=(now - (since or self._ts_began)) / SECOND if since or self._ts_began else None,
-            discrepancies=seen.reconciliation.discrepancies,
-            recovery_s=self._recovery_s,
-            dry_run=self._places.dry_run,
-            permit=self._guard.reasons(self.settings, now) if self.settings.venue.is_real else shut(self.settings),
-            actors=views.actors(members.values(), self._book.restarts(), now),
-            positions=views.positions(seen, now, views.marks(members)),
-            errors={node: {kind: one.count for kind, one in of.items()} for node, of in seen.errors.items()},
-            armed_until=self._guard.until(self.settings, now),
-        )
+        return self._view(*self._sight())
 
     def picture(self) -> Picture:
         """Everything that can be seen, of one moment. Read from what was last heard, as the status."""
-        with self._lock:
-            seen, members = self._seen, dict(self._crew.members)
-        view = self.status()
-        voices = views.voices(members)
-        feed, risk = (members[name].pulse if name in members else None for name in ("feed", "risk"))
-        return Picture(
-            view=view,
-            monitor=seen,
-            why=tuple(views.why(seen, self._cards, voices, self._blocked, view.ts)),
-            limits=risk.limits if risk is not None else (),
-            strategies=tuple(views.at_work(card, seen, voices.get(name)) for name, card in self._cards.items()),
-            feeds=views.feeds(traded(self._strategies), feed.seen if feed is not None else (), seen, view.ts),
-            consumers=feed.consumers if feed is not None else (),
-        )
+        seen, members = self._sight()
+        return views.picture(self._view(seen, members), seen, members, self._cards, traded(self._strategies))
 
     def history(self) -> History:
         """What has been. Kept fresh, a second old, for as long as somebody asks; who asks first waits a moment."""
         return self._archive.get()
 
     def positions(self) -> tuple[PositionView, ...]:
-        with self._lock:
-            return views.positions(self._seen, time.time_ns(), views.marks(self._crew.members))
+        seen, members = self._sight()
+        return views.positions(seen, time.time_ns(), views.marks(members))
 
     def orders(self, most: int = 100) -> list[OrderRow]:
-        with self._lock:
-            return views.orders(self._seen, time.time_ns(), most)
+        return views.orders(self._sight()[0], time.time_ns(), most)
 
     def why(self, strategy: str | None = None) -> list[WhyView]:
         """Why it did or did not trade.
@@ -234,10 +191,31 @@ class EngineActor:
         """
         if strategy is not None and strategy not in self._cards:
             raise HeanError(f"there is no strategy {strategy}: {', '.join(self._cards)}")
+        seen, members = self._sight()
+        names = self._cards if strategy is None else [strategy]
+        return views.why(seen, names, views.voices(members), self._blocked, time.time_ns())
+
+    def _sight(self) -> tuple[MonitorState, dict[str, Member]]:
+        """What the monitor said last, which is replaced as a whole and never changed; and who is there."""
         with self._lock:
-            voices = views.voices(dict(self._crew.members))
-            names = self._cards if strategy is None else [strategy]
-            return views.why(self._seen, names, voices, self._blocked, time.time_ns())
+            return self._seen, dict(self._crew.members)
+
+    def _view(self, seen: MonitorState, members: dict[str, Member]) -> EngineView:
+        settings, now = self.settings, time.time_ns()
+        standing = views.Standing(
+            ts=now,
+            venue=str(settings.venue),
+            phase=self._phase,
+            heard=self._phase in _AT_WORK,
+            epoch=self._life,
+            ts_began=self._ts_began,
+            blocked=self._blocked,
+            recovery_s=self._recovery_s,
+            dry_run=self._places.dry_run,
+            permit=self._guard.reasons(settings, now) if settings.venue.is_real else shut(settings),
+            armed_until=self._guard.until(settings, now),
+        )
+        return views.engine(standing, seen, members, self._book.restarts())
 
     # --- told from outside ----------------------------------------------------------------------
 

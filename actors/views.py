@@ -3,15 +3,19 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from actors.crew import Member
 from actors.words import (
     ActorView,
+    EngineView,
     FeedFigures,
     History,
     OrderRow,
+    Phase,
+    Picture,
     PositionView,
+    Pulse,
     RefusalView,
     Seen,
     StrategyCard,
@@ -43,6 +47,95 @@ def past(monitor: Monitor, now: int) -> History:
     state = monitor.state
     trips = (*monitor.open_trips(), *reversed(state.trips))
     return History(now, tuple(state.curve), tuple(reversed(state.fills)), trips)
+
+
+class Standing(Struct, frozen=True):
+    """What the engine knows of itself: where it is on the one path, and what it is allowed.
+
+    `heard` is whether the core is up, so that what it said last is still so. For the others see `EngineView`.
+    """
+
+    ts: int
+    venue: str
+    phase: Phase
+    heard: bool
+    epoch: int
+    ts_began: int
+    blocked: tuple[str, ...]
+    recovery_s: float | None
+    dry_run: bool
+    permit: tuple[str, ...]
+    armed_until: int | None
+
+
+def engine(
+    standing: Standing, state: MonitorState, members: Mapping[str, Member], restarts: Mapping[str, int]
+) -> EngineView:
+    """Everything at a glance.
+
+    Args:
+        standing: What the engine knows of itself.
+        state: The monitor's.
+        members: The crew.
+        restarts: How often each node died.
+    """
+    now = standing.ts
+    trading = state.trading if standing.heard else None
+    equity = state.equity
+    since = state.reconciliation.ts_success
+    lag_since = since or standing.ts_began
+    return EngineView(
+        ts=now,
+        venue=standing.venue,
+        phase=standing.phase,
+        epoch=standing.epoch,
+        trading=trading.state if trading is not None else None,
+        reason=trading.reason if trading is not None else "",
+        blocked=standing.blocked,
+        tripped=f"{state.tripped.cause}: {state.tripped.measured}" if state.tripped is not None else "",
+        # Before the first comparison the books are empty: that is no worth.
+        equity=equity.equity if equity is not None and since is not None else None,
+        equity_age_s=_age(equity.ts, now) if equity is not None else None,
+        marks_known=equity.marks_known if equity is not None else None,
+        reconcile_lag_s=_age(lag_since, now) if lag_since else None,
+        discrepancies=state.reconciliation.discrepancies,
+        recovery_s=standing.recovery_s,
+        dry_run=standing.dry_run,
+        permit=standing.permit,
+        actors=actors(members.values(), restarts, now),
+        positions=positions(state, now, marks(members)),
+        errors={node: {kind: one.count for kind, one in of.items()} for node, of in state.errors.items()},
+        armed_until=standing.armed_until,
+    )
+
+
+def picture(
+    view: EngineView,
+    state: MonitorState,
+    members: Mapping[str, Member],
+    cards: Mapping[str, StrategyCard],
+    instruments: Iterable[str],
+) -> Picture:
+    """Everything that can be seen, of one moment.
+
+    Args:
+        view: The engine at that moment.
+        state: The monitor's.
+        members: The crew, each with what it said of itself last.
+        cards: What does not change of each strategy.
+        instruments: All that is traded.
+    """
+    said = voices(members)
+    feed, risk = (_pulse(members, name) for name in ("feed", "risk"))
+    return Picture(
+        view=view,
+        monitor=state,
+        why=tuple(why(state, cards, said, view.blocked, view.ts)),
+        limits=risk.limits if risk is not None else (),
+        strategies=tuple(at_work(card, state, said.get(name)) for name, card in cards.items()),
+        feeds=feeds(instruments, feed.seen if feed is not None else (), state, view.ts),
+        consumers=feed.consumers if feed is not None else (),
+    )
 
 
 def positions(state: MonitorState, now: int, marks: Mapping[str, float] | None = None) -> tuple[PositionView, ...]:
@@ -174,9 +267,8 @@ def at_work(card: StrategyCard, state: MonitorState, voice: Voice | None) -> Str
 
 def marks(members: Mapping[str, Member]) -> dict[str, float]:
     """The prices that the feed showed last."""
-    feed = members.get("feed")
-    seen = feed.pulse.seen if feed is not None and feed.pulse is not None else ()
-    return {one.instrument: one.price for one in seen if one.price is not None}
+    feed = _pulse(members, "feed")
+    return {one.instrument: one.price for one in (feed.seen if feed is not None else ()) if one.price is not None}
 
 
 def feeds(names: Iterable[str], seen: Iterable[Seen], state: MonitorState, now: int) -> tuple[FeedFigures, ...]:
@@ -191,6 +283,11 @@ def feeds(names: Iterable[str], seen: Iterable[Seen], state: MonitorState, now: 
             FeedFigures(name, live, min(ages.values(), default=None), ages, one.rows, one.conflated, one.price)
         )
     return tuple(found)
+
+
+def _pulse(members: Mapping[str, Member], name: str) -> Pulse | None:
+    """What somebody said last of itself; None where that was nothing in this life."""
+    return members[name].pulse if name in members else None
 
 
 def _refusals(view: StrategyView, now: int) -> tuple[RefusalView, ...]:
