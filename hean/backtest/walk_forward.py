@@ -34,6 +34,7 @@ from hean.backtest.sweep import (
     leaves,
     specifications,
 )
+from hean.backtest.words import span
 from hean.errors import ConfigError
 from hean.settings import BacktestSettings, validated
 from hean.store.catalog import Catalog
@@ -110,7 +111,7 @@ def must_be_purged(settings: WalkForwardSettings) -> None:
     if longest > settings.windows.purge_days * DAY:
         days = -(-longest // DAY)
         raise ConfigError(
-            f"a position may be held for {longest / DAY:g} d, and only {settings.windows.purge_days} d are left out before "
+            f"a position may be held for {span(longest)}, and only {settings.windows.purge_days} d are left out before "
             f"a test: say --purge-days {days}"
         )
 

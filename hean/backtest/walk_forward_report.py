@@ -109,32 +109,31 @@ def _header(evaluation: Evaluation, settings: WalkForwardSettings, looks: Looks 
         f"{escape(', '.join(settings.parameters))}</h1>"
         f'<div class="lede"><b>{len(windows):,}</b> windows of {lengths.train_days} d of training, {lengths.gap} d left out and '
         f"{lengths.test_days} d of test; tests from <b>{day(first)}</b> to <b>{day(last)}</b> UTC</div>"
-        f'<div class="luck"><strong>{_count(evaluation.trials, "trial")}</strong>{escape(caution(evaluation, looks))}</div>'
+        f'<div class="luck"><strong>Out of sample</strong>{escape(caution(evaluation, looks))}</div>'
         f"{stamp}</header>"
     )
 
 
 def _tiles(evaluation: Evaluation) -> str:
     error = evaluation.sharpe_error
-    tested = f"{evaluation.tests:,} of {len(evaluation.windows):,} windows were tested"
     tiles = (
         (
             "Net P&L",
             words.toned(evaluation.net),
-            f"each window begins with {words.money(evaluation.capital)}",
+            f"from {words.money(evaluation.capital)} each time",
         ),
-        ("Return", words.percent(evaluation.total_return, signed=True), f"compounded over {evaluation.days:,} days"),
+        ("Return", words.percent(evaluation.total_return, signed=True), f"over {_count(evaluation.days, 'day')}"),
         (
             "Sharpe a year",
             words.number(evaluation.sharpe),
-            "error unknown: too few days" if error is None else f"standard error {error:.2f}",
+            "too few days for its error" if error is None else f"standard error {error:.2f}",
         ),
         ("Drawdown", words.percent(_negative(evaluation.max_drawdown)), "the deepest"),
         ("Round trips", words.count(evaluation.trades), f"{evaluation.idle:,} windows closed none"),
         (
-            "Gained",
+            "Windows gained",
             f"{evaluation.gained:,} of {evaluation.tests:,}",
-            f"{tested}; efficiency {'unknown' if evaluation.efficiency is None else format(evaluation.efficiency, '.2f')}",
+            "efficiency unknown" if evaluation.efficiency is None else f"efficiency {evaluation.efficiency:.2f}",
         ),
     )
     return (
@@ -230,7 +229,7 @@ def _windows(evaluation: Evaluation, settings: WalkForwardSettings) -> str:
     rows = "".join(_row(one, settings) for one in evaluation.windows)
     none = len(evaluation.without_choice)
     hint = "what was chosen in training, and what it made afterwards"
-    hint += f"; in {none:,} nothing was chosen, and they count as nothing at all" if none else ""
+    hint += f"; in {none:,} nothing was chosen, and they count for nothing at all" if none else ""
     return (
         f'<section id="best"><div class="head"><h2>Windows</h2><span class="hint">{hint}</span></div>'
         f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>'
@@ -286,7 +285,8 @@ def _footer(evaluation: Evaluation, settings: WalkForwardSettings) -> str:
         f"<footer>Evaluation <code>{escape(evaluation.id)}</code>, result <code>{escape(evaluation.result_hash)}</code><br>"
         "Chosen by the daily Sharpe ratio in training that a fifth of a set's neighbours do not reach. "
         f"Left out between training and test: {lengths.purge_days} d for positions still open, "
-        f"{lengths.gap - lengths.purge_days} d beside. Times are UTC, money is in quote currency. A window's settings, run by "
+        f"{lengths.gap - lengths.purge_days} d beside. Efficiency: the mean daily return out of sample over that in training of "
+        "what was chosen. Times are UTC, money is in quote currency. A window's settings, run by "
         "<code>hean backtest</code> on its test days, give its result hash.</footer>"
     )
 

@@ -65,6 +65,28 @@ def test_settings_of_a_backtest_go_by_their_path():
     assert step.cpus == 1
 
 
+EVALUATED = {"strategy": "impulse", "start": "2025-01-01", "end": "2025-10-01", "param.strategy.trigger": "2,3"}
+
+
+def test_an_evaluation_is_a_step_a_window_one_after_the_other_and_a_report_of_all():
+    arguments, steps = plan("evaluate", **EVALUATED, train_days="90", test_days="30")
+    # 90, 3 and 1 left out, 30: 124 of 273 days, and four more steps of 30.
+    assert [one.name for one in steps] == [
+        "window 1: 2025-04-05 to 2025-05-05",
+        "window 2: 2025-05-05 to 2025-06-04",
+        "window 3: 2025-06-04 to 2025-07-04",
+        "window 4: 2025-07-04 to 2025-08-03",
+        "window 5: 2025-08-03 to 2025-09-02",
+        "report",
+    ]
+    assert [one.given["window"] for one in steps[:-1]] == ["1", "2", "3", "4", "5"]
+    assert [one.needs for one in steps[:3]] == [(), (steps[0].name,), (steps[1].name,)]
+    assert steps[-1].needs == tuple(one.name for one in steps[:-1])
+    # It waits for the trials, which take a processor each.
+    assert {one.cpus for one in steps} == {0}
+    assert arguments["start"] == "2025-01-01T00:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("name", "given", "word"),
     [
@@ -78,6 +100,14 @@ def test_settings_of_a_backtest_go_by_their_path():
         ("backfill", {"start": "yesterday"}, "start 'yesterday' is no time"),
         ("backfill", {"start": "2027-01-01"}, "should lie before end"),
         ("backtest", {}, "strategy must be given"),
+        ("evaluate", {"strategy": "impulse"}, "start must be given"),
+        ("evaluate", EVALUATED | {"end": ""}, "end must be given"),
+        ("evaluate", EVALUATED | {"end": "soon"}, "end 'soon' is no time"),
+        ("evaluate", EVALUATED | {"end": "2025-02-01"}, "there are 31 whole days, and one window takes 215"),
+        ("evaluate", EVALUATED | {"train_days": "1.5"}, "train_days '1.5' should be whole days, from 1"),
+        ("evaluate", EVALUATED | {"purge_days": "-1"}, "purge_days '-1' should be whole days, from 0"),
+        ("evaluate", EVALUATED | {"step_days": "5"}, "days would be counted twice"),
+        ("evaluate", {name: EVALUATED[name] for name in ("strategy", "start", "end")}, "give param.strategy.trigger="),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is(name, given, word):
