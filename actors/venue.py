@@ -1,6 +1,7 @@
 """The venue's actors: an account at Bybit, or one on paper. The first only carries words to the gateway and back."""
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from hean.messages import (
     Message,
     OrderFact,
     OrderRejected,
+    OrderSent,
     SnapshotAccount,
     SubmitOrder,
 )
@@ -55,6 +57,17 @@ class VenuePlan(Struct, frozen=True):
     dry_run: bool
 
 
+class Asked(Struct, frozen=True):
+    """What asked for an order: its trace, its id, and when the row of the market was received that set it going; 0 is unknown."""
+
+    trace: str
+    cause: str
+    ts_seen: int
+
+
+UNASKED = Asked("", "", 0)
+
+
 class VenueActor:
     """Carries what the broker and the reconciler want to the gateway, and what it says to whoever is concerned.
 
@@ -66,8 +79,11 @@ class VenueActor:
         self._venue: BybitVenue | DryRun | None = None
         self._fence: Fence | None = None
         self._graph: Topology | None = None
-        # The trace of an order goes on in what befalls it. Written by the mailbox, read by the gateway's thread.
-        self._traces: dict[str, tuple[str, str]] = {}
+        # What asked for an order, without the order: its trace goes on in what befalls it. Written by the mailbox, read by
+        # the gateway's threads.
+        self._asked: dict[str, Asked] = {}
+        self._sent = 0
+        self._sending = threading.Lock()
         self._routes: dict[type[Message], list[Any]] = {}
 
     def recover(self, seat: Seat) -> Recovered:
@@ -82,7 +98,7 @@ class VenueActor:
         self.sender = f"venue@{seat.incarnation}"
         self.log = NodeLog(seat.home, seat.node, seat.incarnation)
         self._post = Post(self.sender)
-        self._seq = self._told = 0
+        self._seq = self._told = self._sent = 0
         self._routes = {}
         self._graph = topology(self.seat.settings, live_strategies(self.seat.settings))
         self._fence = Fence(self.seat.home, self.seat.incarnation)
@@ -131,6 +147,7 @@ class VenueActor:
                 config=plan.config,
                 fence=self._fence,
                 permit=permit,
+                going=self._going,
             )
             self._prepare(keys)
         venue.start()
@@ -211,9 +228,25 @@ class VenueActor:
             self._fence = None
 
     def _trace(self, name: str, envelope: Envelope) -> None:
-        self._traces[name] = (envelope.trace or envelope.id, envelope.id)
-        if len(self._traces) > _TRACES:
-            self._traces = dict(list(self._traces.items())[_TRACES // 2 :])
+        self._asked[name] = Asked(envelope.trace or envelope.id, envelope.id, envelope.ts_seen)
+        if len(self._asked) > _TRACES:
+            self._asked = dict(list(self._asked.items())[_TRACES // 2 :])
+
+    def _going(self, order: SubmitOrder) -> None:
+        """Say that an order goes out, where it is known for which row of the market: called from the threads that send.
+
+        It has numbers of its own, so that those threads and the gateway's need not wait for one another.
+        """
+        now = time.time_ns()
+        asked = self._asked.get(order.client_order_id, UNASKED)
+        if not asked.ts_seen:
+            return
+        sent = OrderSent(order.client_order_id, order.strategy, order.instrument, asked.ts_seen, now)
+        source = self.sender.replace("@", ".sent@")
+        with self._sending:
+            self._sent += 1
+            envelope = Envelope(source, self._sent, now, asked.trace, asked.cause, sent)
+            self._post.send((node, envelope) for node, _ in self._receivers(OrderSent))
 
     def _say(self, batch: Sequence[Message]) -> None:
         """Take what the gateway heard: called from its thread, and must not block."""
@@ -222,10 +255,8 @@ class VenueActor:
         outward = []
         for message in batch:
             self._seq += 1
-            trace, cause = (
-                self._traces.get(message.client_order_id, ("", "")) if isinstance(message, OrderFact) else ("", "")
-            )
-            envelope = Envelope(self.sender, self._seq, now, trace, cause, message)
+            asked = self._asked.get(message.client_order_id, UNASKED) if isinstance(message, OrderFact) else UNASKED
+            envelope = Envelope(self.sender, self._seq, now, asked.trace, asked.cause, message)
             said.append(envelope)
             outward += [
                 (node, envelope) for node, only in self._receivers(type(message)) if only is None or only(message, node)

@@ -75,6 +75,8 @@ class Sending:
         meter: The account's rate budget, the same.
         fence: The right to send; None where nobody else could.
         trade: The trade socket; None where orders go by REST alone.
+        going: Told of each order when its turn has come, just before it is sent; called from the threads that send, must not
+            block.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Sending:
         meter: Meter,
         fence: Fence | None,
         trade: Stream | None,
+        going: Callable[[SubmitOrder], None] | None = None,
     ) -> None:
         self.trade = trade
+        self._going = going
         self.lanes = Lanes(meter.budget, int(config.age_s * SECOND))
         self._endpoint = endpoint
         self._keys = keys
@@ -177,6 +181,8 @@ class Sending:
         orders = self._orders()
         try:
             while (request := self._next(last)) is not None:
+                if self._going is not None and isinstance(request, SubmitOrder):
+                    self._going(request)
                 try:
                     if isinstance(request, CancelEverything) or not self.by_socket(request):
                         self._tell(Done(request, orders.send(request)))

@@ -17,6 +17,7 @@ from actors.gateways.fence import Fence
 from hean.bybit.orders import Restored
 from hean.errors import ConfigError
 from hean.instruments import Instrument
+from hean.messages import SubmitOrder
 from hean.permit import LivePermit
 
 __all__ = ["BybitVenue", "Said", "Told", "VenueConfig"]
@@ -40,6 +41,7 @@ class BybitVenue:
         node: Who reports an error.
         fence: The right to send; let go of when the gateway is stopped. None where nobody else could send.
         permit: To trade real money.
+        going: Told of each order just before it is sent; called from several threads, must not block.
 
     Raises:
         ConfigError: The endpoint may be one of real money, and there is no permit.
@@ -62,6 +64,7 @@ class BybitVenue:
         node: str = "venue",
         fence: Fence | None = None,
         permit: LivePermit | None = None,
+        going: Callable[[SubmitOrder], None] | None = None,
     ) -> None:
         if endpoint.is_real and not isinstance(permit, LivePermit):
             raise ConfigError(
@@ -82,6 +85,7 @@ class BybitVenue:
                 meter=self.meter,
                 fence=fence,
                 trade=_trade_stream(endpoint, keys, config, tell, pace=pace, pings=pings, attempts=attempts),
+                going=going,
             )
 
         self._account = BybitAccount(

@@ -58,6 +58,27 @@ def strict():
         yield running
 
 
+# --- when it goes out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["rest", "socket"])
+def test_of_each_order_it_is_told_once_that_it_goes_out_before_the_venue_has_it(served, way):
+    going = []
+    config = VENUE.model_copy(update={"orders_by": way})
+    with Desk(served, config=config, going=lambda order: going.append((order.client_order_id, time.time_ns()))) as desk:
+        if way == "socket":
+            desk.until(lambda: desk.venue._account.sender.trade.socket is not None, "the trade socket stands")
+        began = time.time_ns()
+        names = [desk.resting() for _ in range(5)]
+        desk.until(lambda: all(desk.facts(name) for name in names), "an answer to each")
+        desk.cancel(names[0])
+        desk.until(lambda: desk.orders()[names[0]].status is OrderStatus.CANCELED, "the cancel")
+        there = {order.link_id: order.ts_created for order in desk.records.orders.values()}
+        assert sorted(name for name, _ in going) == sorted(names)
+        # The exchange stamps in whole milliseconds.
+        assert all(began <= at <= there[name] + 1_000_000 for name, at in going)
+
+
 # --- who goes first -------------------------------------------------------------------------------
 
 

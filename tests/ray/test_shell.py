@@ -29,6 +29,7 @@ from hean.messages import (
     NodeStarted,
     OrderAccepted,
     OrderRejected,
+    OrderSent,
     PositionChanged,
     Quote,
     ReconcileDue,
@@ -392,3 +393,23 @@ def test_the_venues_actor_does_not_send_what_an_earlier_life_asked_for(tmp_path,
     venue.connect({"broker": broker.peer})
     venue.tell(letters("broker@1", submit(1)), "broker@1")
     assert broker.messages == []
+
+
+def test_the_venues_actor_says_when_an_order_goes_out_for_which_row_of_the_market(tmp_path, begun):
+    write_epoch(tmp_path, 1)
+    venue = begun(VenueActor, seat(tmp_path, "venue"), None)
+    monitor = Mailbox(OrderSent)
+    venue.connect({"monitor": monitor.peer})
+    seen = time.time_ns()
+    asked = [
+        Envelope("broker@1", number, 1, "feed.churn@1:7", "risk@1:3", submit(number), ts_seen)
+        for number, ts_seen in enumerate((seen, 0), 1)
+    ]
+    venue.tell(codec.letters(asked), "broker@1")
+    for number in (1, 2, 3):  # the second was not asked for by the market, the third not by anybody
+        venue._going(submit(number))
+
+    (said,) = monitor.heard
+    assert (said.source, said.seq, said.trace, said.cause) == ("venue.sent@1", 1, "feed.churn@1:7", "broker@1:1")
+    assert (said.message.client_order_id, said.message.ts_seen) == ("o1", seen)
+    assert seen <= said.message.ts_sent <= time.time_ns()
