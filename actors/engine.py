@@ -303,6 +303,8 @@ class EngineActor:
             HeanError: It is refused: see `hean.configure`. Under real money nothing is made larger, and it must be armed again.
         """
         _must_say_why("sets a strategy otherwise", person, reason)
+        if self._phase is Phase.STOPPED:
+            raise HeanError("the engine is down and begins nothing any more: `hean down`, then `hean up` with it")
         with self._changing:
             asked = configured(self._renewed or self.settings, strategy, changes, self._held())
             armed = self._guard.until(self.settings, time.time_ns()) is not None

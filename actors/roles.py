@@ -12,6 +12,7 @@ from actors.words import History, Pulse, Recovered, Voice
 from hean.execution.orders import Restorable
 from hean.messages import Envelope, Fact, Observation, OrderRejected, OrderSent, Signal, SubmitOrder
 from hean.monitor import MonitorState
+from hean.risk.usage import LimitUse
 from hean.trading_system import Strategy
 
 if TYPE_CHECKING:  # of strategies alone: the others need neither sockets nor a compiler
@@ -122,12 +123,19 @@ class RiskManagerActor(ComponentActor):
 
     def recover(self, seat: Seat) -> Recovered:
         recovered = super().recover(seat)
-        self._usage = Seldom(lambda: self.component.usage(self._time.now()))
+        self._usage = Seldom(self._used)
         return recovered
 
     def ping(self) -> Pulse:
         """Say with it how much of each limit is used."""
         return structs.replace(super().ping(), limits=self._usage.now())
+
+    def _used(self) -> tuple[LimitUse, ...]:
+        try:
+            return tuple(self.component.usage(self._time.now()))
+        except Exception as failure:  # noqa: BLE001 (what is only shown must never halt what trades)
+            self.log.warning("usage of limits unknown", why=f"{type(failure).__name__}: {failure}")
+            return ()
 
 
 class BrokerActor(ComponentActor):
