@@ -1,5 +1,6 @@
 """What a person may have done, and what will happen then, in words: from what was heard last, never from a guess."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -419,9 +420,11 @@ def _total(held: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _listed(rows: Sequence[Mapping[str, Any]], write: Callable[[Mapping[str, Any]], str]) -> tuple[str, ...]:
-    """The first of them, and how many more there are."""
-    more = len(rows) - _LISTED
-    return tuple(write(row) for row in rows[:_LISTED]) + ((f"and {more} more",) if more > 0 else ())
+    """Each of them, those that read alike together; of very many the first, and how many more there are."""
+    alike = Counter(write(row) for row in rows)
+    told = [f"{count} times {text}" if count > 1 else text for text, count in alike.items()]
+    more = len(rows) - sum(list(alike.values())[:_LISTED])
+    return tuple(told[:_LISTED]) + ((f"and {more} more",) if more else ())
 
 
 def _count(rows: Sequence[Any], what: str) -> str:

@@ -5,6 +5,7 @@ as somebody looks at it. Nothing here is ever made up: what was not heard is Non
 """
 
 import asyncio
+import contextlib
 import enum
 import itertools
 import time
@@ -228,6 +229,7 @@ class Store:
         self._asking: set[asyncio.Task[None]] = set()
         self._patience = Patience()
         self._next_probe = 0.0
+        self._found = asyncio.Event()
 
     # --- what views read ------------------------------------------------------------------------
 
@@ -320,8 +322,10 @@ class Store:
         self.link.down(fault, wait_s)
 
     def _reached(self) -> None:
-        """Somebody answered."""
+        """Somebody answered. Who waits to hear the stream again need wait no longer."""
         self._patience.reset()
+        if self.link.is_lost:
+            self._found.set()
         if self._streamed is not None and time.monotonic() - self._streamed < _SILENT_S:
             self.link.up(Mode.LIVE)
         else:
@@ -370,7 +374,10 @@ class Store:
             self._streamed = None
             if self.link.mode is Mode.LIVE:
                 self.link.up(Mode.POLLING, self._stream_fault)
-            await asyncio.sleep(patience.next_s())
+            self._found.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience.next_s()):
+                    await self._found.wait()
 
     def _hello(self) -> dict[str, Any]:
         """Reading needs no token, so that none is sent."""

@@ -1,6 +1,7 @@
 """Processes: what may be run, what runs and how far it is, and what came of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from nicegui import ui
@@ -8,6 +9,7 @@ from nicegui import ui
 from actors.page import dialogs
 from actors.page.findings import Table, about
 from actors.page.layout import empty, live, panel, told
+from actors.page.layout import words as element
 from actors.page.sheet import Cell, Column, Sheet, chip
 from actors.page.store import Store, Topic
 from actors.page.words import UNKNOWN, age, instant, plain
@@ -302,8 +304,10 @@ class Form:
                 for taken in process.get("takes") or ():
                     self._field(taken)
                 self._further = self._more(str(process.get("further") or ""))
-                self._key = ui.input("Key", placeholder="optional").props("outlined dense stack-label maxlength=64")
-                self._key.props('hint="A name for this run: asked for again, it goes on instead of beginning anew"')
+                with _explained(
+                    "a name for this run, if you like: asked for again, it goes on instead of beginning anew"
+                ):
+                    self._key = ui.input("Key").props("outlined dense maxlength=64")
             self._lack = ui.label("").classes("bad")
             with ui.element("div").classes("deed-buttons"):
                 ui.button("Cancel", on_click=self._dialog.close).props("unelevated no-caps").classes("plain")
@@ -313,18 +317,18 @@ class Form:
 
     def _field(self, taken: Mapping[str, Any]) -> None:
         usual = taken.get("usual")
-        made = ui.input(str(taken["name"]) + (" *" if usual is None else ""), value=str(usual or ""))
-        made.props("outlined dense stack-label").props["hint"] = str(taken.get("about") or "")
+        name = str(taken["name"])
+        with _explained(str(taken.get("about") or "")):
+            made = ui.input(name + (" *" if usual is None else ""), value=str(usual or "")).props("outlined dense")
         if usual is None:
             made.props('aria-required="true"')
-        self._fields[str(taken["name"])] = made
+        self._fields[name] = made
 
     def _more(self, further: str) -> ui.textarea | None:
         if not further:
             return None
-        made = ui.textarea("Further, one a line").props("outlined dense stack-label autogrow input-class=mono")
-        made.props["hint"] = further
-        return made
+        with _explained(further):
+            return ui.textarea("Further, one a line").props("outlined dense autogrow input-class=mono")
 
     def _ask(self) -> None:
         """Show what will be begun, unless something lacks."""
@@ -346,3 +350,12 @@ class Form:
         dialogs.begin_process(
             self._store, self._process["name"], arguments, (self._key.value or "").strip(), self._begun
         )
+
+
+@contextmanager
+def _explained(words: str) -> Iterator[None]:
+    """A field with what it means below it."""
+    with ui.element("div").classes("taken"):
+        yield
+        if words:
+            element("small", words)
