@@ -27,7 +27,7 @@ from actors.http.port import Engine, LateError, NoEngineError
 from actors.words import ActorView, ConsumerFigures, EngineView, FeedFigures, Phase, Picture
 from hean.errors import HeanError
 from hean.messages import ProfitParts, TradingState
-from hean.monitor import PARTS, TICK_TO_ORDER_BUCKETS, MonitorState
+from hean.monitor import PARTS, TICK_TO_ORDER_BUCKETS, MonitorState, Status
 
 router = APIRouter(tags=["metrics"])
 
@@ -186,7 +186,7 @@ def _orders(seen: MonitorState) -> Iterator[Metric]:
     yield from _counter(
         "hean_orders",
         "Orders by what befell them: an order counts once for each.",
-        [((name, status), count) for name, one in strategies for status, count in one.orders.items()],
+        [((name, status), one.orders.get(status, 0)) for name, one in strategies for status in Status],
         "strategy",
         "status",
     )
