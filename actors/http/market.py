@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from actors.gateways.bybit_endpoint import Endpoint
 from actors.gateways.bybit_rest import Backoff, BybitRest, UnansweredError
 from actors.gateways.warm_up import History
+from actors.http.problems import documented
 from actors.places import endpoint, read_settings
 from actors.process_steps import ticker_of
 from actors.up import SETTINGS, mode_folder
@@ -41,8 +42,10 @@ CANDLES_S = 2.0
 RULES_S = 600.0
 """How long each is kept before it is asked for again."""
 
+PATIENCE_S = 5.0
+"""Longer nobody is kept waiting: what is under way goes on, and is there for the next."""
+
 _AGAIN_S = 2.0  # after a failure nobody asks for so long
-_PATIENCE_S = 5.0  # longer nobody is kept waiting: what is under way goes on, and is there for the next
 _MOST = 1_000
 _FEW = 200
 _SETTLED_NS = 65 * SECOND  # a settlement later than this ago may not be listed yet; nobody waits for it here
@@ -191,10 +194,14 @@ class Kept(Generic[T]):
         ask: Asks it; raises `HeanError` where there is no answer.
         pool: Where.
         ttl_s: How long an answer is good.
+        patience_s: How long somebody may be kept waiting for one.
     """
 
-    def __init__(self, ask: Callable[[], T], pool: ThreadPoolExecutor, ttl_s: float) -> None:
+    def __init__(
+        self, ask: Callable[[], T], pool: ThreadPoolExecutor, ttl_s: float, patience_s: float = PATIENCE_S
+    ) -> None:
         self._ask = ask
+        self._patience = patience_s
         self._pool = pool
         self._ttl = ttl_s
         self._known: tuple[T, int] | None = None
@@ -215,11 +222,11 @@ class Kept(Generic[T]):
         flight = self._flight
         if flight is not None:
             # Whoever goes away leaves it in the air: others wait for it.
-            await asyncio.wait({flight}, timeout=_PATIENCE_S)
+            await asyncio.wait({flight}, timeout=self._patience)
             if flight.done():
                 flight.result()
         late = flight is not None and not flight.done()
-        failure = self._failure or (f"no answer within {_PATIENCE_S:g} s" if late else "")
+        failure = self._failure or (f"no answer within {self._patience:g} s" if late else "")
         if self._known is None:
             raise UnansweredError(failure)
         value, ts = self._known
@@ -468,7 +475,7 @@ def market_router(market: VenueMarket, responses: Mapping[int | str, dict[str, A
             rows=[_row(one, now) for one in rows],
         )
 
-    @router.get("/candles", summary="The newest candles of an instrument")
+    @router.get("/candles", summary="The newest candles of an instrument", responses=documented(404))
     async def candles(
         instrument: Annotated[
             str, Query(max_length=64, description="one of `/instruments`", examples=["BTCUSDT-LINEAR.BYBIT"])

@@ -263,6 +263,24 @@ def test_nobody_who_goes_away_takes_the_answer_with_him():
     assert asked.count == 1
 
 
+def test_nobody_waits_for_a_slow_venue_longer_than_he_must():
+    asked = Asked("old", "new")
+
+    async def in_a_hurry(kept):
+        first = kept.get()
+        with pytest.raises(UnansweredError, match="no answer within"):
+            await first
+        await asyncio.sleep(0.1)
+        old = await kept.get()
+        await asyncio.sleep(0.1)
+        return old, await kept.get()
+
+    with ThreadPoolExecutor(4) as pool:
+        old, new = asyncio.run(in_a_hurry(Kept(asked, pool, 0.0, patience_s=0.01)))
+    assert (old.value, old.stale, old.failure) == ("old", True, "no answer within 0.01 s")
+    assert (new.value, new.stale) == ("new", True)
+
+
 def test_a_fault_of_ours_is_loud():
     with ThreadPoolExecutor(4) as pool, pytest.raises(ZeroDivisionError):
         gather(Kept(Asked(ZeroDivisionError()), pool, 60.0), 1)
