@@ -543,7 +543,7 @@ def _fees(tier: str) -> PairCosts:
 
 def _dated(answer: Answer[Any], now: int) -> dict[str, Any]:
     return {
-        "as_of": utc(answer.ts),
+        "as_of": _instant(answer.ts),
         "age_s": max(0.0, (now - answer.ts) / SECOND),
         "stale": answer.stale,
         "failure": answer.failure,
@@ -589,10 +589,15 @@ def _figure(known: Known, now: int) -> KnownFigure:
     as_of = known.as_of
     return KnownFigure(
         value=known.value,
-        as_of=None if as_of is None else utc(as_of),
+        as_of=None if as_of is None else _instant(as_of),
         age_s=None if as_of is None else max(0.0, (now - as_of) / SECOND),
         why=known.why,
     )
+
+
+def _instant(ts: int) -> str:
+    """An instant to the millisecond: what is below it no clock here knows."""
+    return utc(ts // MILLISECOND * MILLISECOND)
 
 
 def _rules(rules: Instrument) -> InstrumentRules:
