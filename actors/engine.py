@@ -372,8 +372,9 @@ class EngineActor:
             self._crew.seat(self._seat(name, life), ProcessActor, component)
         try:
             self._crew.recover([name], timeout)
-            self._crew.connect([name], timeout)
+            # First the others: what follows from its first word must find it.
             self._introduce(name)
+            self._crew.connect([name], timeout)
         except HeanError as failure:  # nobody waits for it: the step's own time limit does
             self.log.warning("not begun", name=name, why=str(failure))
 
