@@ -9,8 +9,10 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -158,6 +160,7 @@ def connect(home: Path) -> Address:
     ray_constants.ENABLE_RAY_CLUSTER = False
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+    on_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=found.address,
@@ -168,6 +171,8 @@ def connect(home: Path) -> Address:
         )
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as refusal:
         raise ClusterError(f"Ray at {found.address} does not take us in: {_first_line(str(refusal))}") from refusal
+    if on_end is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_end)  # Ray takes the signal for itself; it is the caller's
     return found
 
 

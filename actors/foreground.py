@@ -21,9 +21,11 @@ from msgspec import Struct
 from actors import cluster, detached, files, front, up
 from actors.detached import Detached, Tell
 from actors.front import Doors
+from actors.heartbeat import last_beat
 from actors.words import EngineView
 from hean.engine_settings import EngineSettings
 from hean.errors import ConfigError, HeanError
+from hean.units import SECOND
 
 PROMETHEUS = "prometheus.json"
 PROMETHEUS_PORT = 9091
@@ -33,6 +35,7 @@ _DEMO = "demo"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_S = 2.0
 _REST_S = 5.0
+_BEAT_S = 5.0
 _SILENT_S = 30.0
 _ENDING_S = 180.0
 _END_S = 5.0
@@ -182,10 +185,16 @@ def _look_after(wanted: Wanted, asked: Asked, tell: Tell) -> None:
     silent: dict[str, float] = {}
     while not asked.wait(_LOOK_S):
         around = up.surroundings(wanted.home)
-        parts = {"Ray": around.ray, "the exchange": around.exchange, "the watchdog": around.watchdog}
+        parts = {
+            "Ray": around.ray,
+            "the exchange": around.exchange,
+            "the watchdog": around.watchdog,
+            "the page": front.has_page(wanted.home),
+        }
         gone = [name for name, runs in parts.items() if runs is False]
-        # Serve begins its own parts anew, and who is busy answers late: they are given some time.
-        quiet = [name for name, answers in (("the API", around.api), ("the page", around.page)) if answers is False]
+        # Ray begins the engine anew, and Serve its own parts; and who is busy answers late: they are given some time.
+        beats = {"the engine": _beats(wanted.home), "the API": around.api, "the page": around.page}
+        quiet = [name for name, answers in beats.items() if answers is False]
         silent = {name: silent.get(name, time.monotonic()) for name in quiet}
         gone += [name for name, since in silent.items() if time.monotonic() - since > _SILENT_S]
         if not gone:
@@ -203,6 +212,14 @@ def _look_after(wanted: Wanted, asked: Asked, tell: Tell) -> None:
 
 
 # --- Prometheus ------------------------------------------------------------------------------------
+
+
+def _beats(home: Path) -> bool | None:
+    """Whether the engine's heart beats; None where it has ended in order, or has not begun to beat."""
+    beat = last_beat(up.mode_folder(home))
+    if beat is None or beat.stopped:
+        return None
+    return (time.time_ns() - beat.ts) / SECOND < _LOOK_S + _BEAT_S
 
 
 def prometheus_url(home: Path) -> str | None:

@@ -130,6 +130,12 @@ def end(home: Path, tell: Tell) -> None:
     (home / FRONT).unlink(missing_ok=True)
 
 
+def has_page(home: Path) -> bool | None:
+    """Whether the page's process lives; None where none was begun."""
+    page = known(home).page
+    return None if page is None else _is_alive(page)
+
+
 def answers(url: str) -> bool:
     """Whether somebody answers there, whatever it is that he says."""
     try:

@@ -14,6 +14,7 @@ WHOLE_ENGINES = {
     "test_engine_alone.py",
     "test_evaluate.py",
     "test_falls.py",
+    "test_foreground.py",
     "test_kills.py",
     "test_paper.py",
     "test_processes.py",
