@@ -343,7 +343,8 @@ def _builder(store: Store, view: View) -> Callable[[], None]:
     def build() -> None:
         ui.context.client.title = f"{view.title} · HEAN"
         _watch(store).forget()
-        importlib.import_module(f"actors.page.views.{view.module}").build(store)
+        with ui.element("div").classes("view"):  # which goes with the view, and with it all that is kept fresh in it
+            importlib.import_module(f"actors.page.views.{view.module}").build(store)
 
     return build
 

@@ -214,8 +214,8 @@ def _market(store: Store) -> None:
             last = ui.label("").classes("num").style("font-weight:600")
             change = ui.label("").classes("num note")
             buttons = _segments(INTERVALS, lambda interval: pick("interval", interval))
-        chart = CandleChart().classes("chart").style("height:420px")
         message = ui.element("div")
+        chart = CandleChart().classes("chart").style("height:420px")
 
         def pick(name: str, value: str | None) -> None:
             if value and chosen[name] != value:
@@ -244,14 +244,17 @@ def _market(store: Store) -> None:
             offer()
             topic = candles()
             message.clear()
-            if not chosen["instrument"]:
+            is_known = bool(chosen["instrument"]) and topic.value is not None
+            chart.set_visibility(is_known)
+            if not is_known:
                 with message:
-                    told(instruments(), "The instruments")
+                    told(
+                        topic,
+                        f"The market of {short(chosen['instrument'])}" if chosen["instrument"] else "The instruments",
+                    )
+                text(last, "")
+                text(change, "")
                 return
-            with message:
-                if not told(topic, f"Candles of {chosen['instrument']}"):
-                    chart.show((*chosen.values(),), (), ())
-                    return
             rows = topic.value.get("candles") or ()
             ours = [
                 fill for fill in (fills().value or {}).get("fills", ()) if fill["instrument"] == chosen["instrument"]
@@ -273,12 +276,7 @@ def short(instrument: str) -> str:
 
 
 def _segments(names: Sequence[str], pick: Callable[[str], None]) -> dict[str, ui.button]:
-    with (
-        ui.element("div")
-        .classes("seg")
-        .style("order:3;margin-left:auto")
-        .props('role="group" aria-label="Length of a candle"')
-    ):
+    with ui.element("div").classes("seg push").props('role="group" aria-label="Length of a candle"'):
         return {name: ui.button(name, on_click=lambda name=name: pick(name)).props("flat dense") for name in names}
 
 

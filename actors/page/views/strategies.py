@@ -70,8 +70,6 @@ def build(store: Store) -> None:
             trips = [trip for trip in (trades().value or {}).get("trades") or () if trip["strategy"] == row["name"]]
             cards[row["name"]].show(topic, row, trips, is_known=trades().value is not None)
 
-    with box:
-        pass
     live(store, refresh, look, trades, every_s=1.0)
 
 
