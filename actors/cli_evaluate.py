@@ -287,7 +287,10 @@ def _print(evaluation: "Evaluation", settings: "WalkForwardSettings", looks: "Lo
         ("Sharpe a year", f"{_or_unknown(evaluation.sharpe, '{:.2f}'.format)}, standard error {error}"),
         ("round trips", _or_unknown(evaluation.trades, "{:,}".format)),
         ("windows gained", f"{evaluation.gained:,} of {evaluation.tests:,} tested, {len(evaluation.windows):,} in all"),
-        ("efficiency", _or_unknown(evaluation.efficiency, "{:.2f} of what training promised".format)),
+        (
+            "efficiency",
+            _or_unknown(evaluation.efficiency, "{:.2f}, the tests' daily return over that of training".format),
+        ),
     ):
         console.print(Text(f"{name:16}{value}"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)

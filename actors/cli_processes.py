@@ -1,5 +1,5 @@
 # ruff: noqa: FBT002, D412  # flags of a command line are bools with defaults; typer shows docstrings as they stand
-"""`hean process`: what is done once and has an end: smoke test, environment scan, backfill, backtest."""
+"""`hean process`: what is done once and has an end: smoke test, environment scan, backfill, backtest, evaluation."""
 
 import getpass
 import json
@@ -79,6 +79,8 @@ def start(
       hean process start backfill symbols=BTCUSDT start=2026-01-01 end=2026-03-01 --key first-quarter
 
       hean process start backtest strategy=impulse symbols=BTCUSDT strategy.trigger=4
+
+      hean process start evaluate strategy=impulse start=2025-01-01 end=2026-01-01 param.strategy.trigger=2,2.5,3
     """
     with saying_errors(as_json=as_json):
         given = _arguments(arguments or [])
