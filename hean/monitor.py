@@ -100,7 +100,7 @@ RANK = {status: min(rank, 4) for rank, status in enumerate(Status)}
 
 
 class OrderView(Struct):
-    """An order as last heard of. `value` is the sum of price times quantity of its fills."""
+    """An order as last heard of. `quantity` is what was asked for, `value` the sum of price times quantity of its fills."""
 
     strategy: str
     instrument: str
@@ -110,6 +110,7 @@ class OrderView(Struct):
     filled: Decimal = ZERO
     value: Decimal = ZERO
     reason: str = ""
+    quantity: Decimal | None = None
 
 
 class Refusals(Struct):
@@ -342,9 +343,11 @@ class Monitor:
         name = type(message).__name__
         state.facts[name] = state.facts.get(name, 0) + 1
         match message:
-            case OrderAmended(client_order_id=order):
-                if order in state.waiting_orders:
-                    state.waiting_orders[order].ts = now
+            case OrderAmended(client_order_id=name, quantity=quantity):
+                order = state.waiting_orders.get(name)
+                if order is not None:
+                    order.ts = now
+                    order.quantity = order.quantity if quantity is None else quantity
             case OrderFact():
                 self._order(message, now)
             case OrdersRestated():
@@ -512,6 +515,8 @@ class Monitor:
             _trim(waiting, WAITING_KEPT)
         if isinstance(message, OrderFilled | OrderSubmitted):
             order.side = message.side
+        if isinstance(message, OrderSubmitted):
+            order.quantity = message.quantity
         if isinstance(message, OrderFilled):
             order.filled += message.quantity
             order.value += message.quantity * message.price

@@ -262,7 +262,7 @@ class House:
             self.sim.settle()
 
 
-def system(tape, tier, strategies, *, risk=None, venue=None, sizes=None, patience_s=20.0):
+def system(tape, tier, strategies, *, risk=None, venue=None, sizes=None, patience_s=20.0, say_profits=False):
     """Nodes of a run, and a function that makes their components anew.
 
     `strategies` gives, by name, a function that makes it and the instruments it watches.
@@ -299,7 +299,7 @@ def system(tape, tier, strategies, *, risk=None, venue=None, sizes=None, patienc
         return {
             "venue": SimulatedVenue(SimulatedVenueConfig(balances=balances, **(venue or {})), instruments, tiers, told),
             "portfolio": Portfolio(
-                PortfolioConfig(balances=balances, shares=dict.fromkeys(strategies, share), say_profits=True),
+                PortfolioConfig(balances=balances, shares=dict.fromkeys(strategies, share), say_profits=say_profits),
                 instruments,
                 prices | marks,
             ),

@@ -156,13 +156,16 @@ def test_an_amendment_is_word_of_an_order_that_waits():
     monitor.handle(OrderAmended("o", "a", PERP, Decimal(2), None), 9 * SECOND)
     monitor.handle(OrderAmended("unheard of", "a", PERP, Decimal(2), None), 9 * SECOND)
 
-    assert {name: (one.status, one.ts) for name, one in monitor.state.waiting_orders.items()} == {
-        "o": ("accepted", 9 * SECOND)
+    assert {name: (one.status, one.quantity, one.ts) for name, one in monitor.state.waiting_orders.items()} == {
+        "o": ("accepted", 2, 9 * SECOND)
     }
 
 
-def test_the_side_of_an_order_is_known_once_it_is_sent():
-    assert heard(SUBMITTED).state.waiting_orders["o"].side is Side.BUY
+def test_side_and_size_of_an_order_are_known_once_it_is_sent():
+    unsent, sent = (heard(fact).state.waiting_orders["o"] for fact in (ACCEPTED, SUBMITTED))
+
+    assert (unsent.side, unsent.quantity) == (None, None)
+    assert (sent.side, sent.quantity) == (Side.BUY, 1)
 
 
 def test_after_a_restart_only_what_the_broker_has_is_waited_for():
