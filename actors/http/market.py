@@ -46,6 +46,7 @@ PATIENCE_S = 5.0
 """Longer nobody is kept waiting: what is under way goes on, and is there for the next."""
 
 _AGAIN_S = 2.0  # after a failure nobody asks for so long
+_AT_ONCE = 4
 _MOST = 1_000
 _FEW = 200
 _SETTLED_NS = 65 * SECOND  # a settlement later than this ago may not be listed yet; nobody waits for it here
@@ -274,7 +275,7 @@ class VenueMarket:
         self._carry_s = carry_s
         self._candles_s = candles_s
         self._timeout_s = timeout_s
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="market")
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="market")
         self._kept: dict[tuple[object, ...], Kept[Any]] = {}
         self._place: Place | None = None
         self._backoff = Backoff()
@@ -350,12 +351,17 @@ class VenueMarket:
             rest.close()
 
     def _heard(self, place: Place, rules: Mapping[str, Instrument], ts_rules: int) -> list[Heard]:
-        rest = self._rest(place)
         history = History(place.endpoint, None, timeout_s=self._timeout_s)
-        try:
-            found = [_heard(rest, history, symbol, rules, ts_rules) for symbol in place.symbols]
-        finally:
-            rest.close()
+
+        def ask(symbol: str) -> Heard:
+            rest = self._rest(place)
+            try:
+                return _heard(rest, history, symbol, rules, ts_rules)
+            finally:
+                rest.close()
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(ask, place.symbols))
         if all(one.ts_ticker is None for one in found):
             raise UnansweredError(next(iter(found[0].troubles.values()), "the venue does not answer"))
         return found
