@@ -4,7 +4,8 @@ Around the routes, from the outside in: `Tracing` gives each request its id, `Gu
 request once however often it is sent.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +16,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 from starlette.types import Scope
 
-from actors.http import control, jobs, seeing
+from actors.http import control, jobs, logs, metrics, seeing, stream
 from actors.http.asking import READS
 from actors.http.home import AccessLog, folder
 from actors.http.idempotency import Once
+from actors.http.market import VenueMarket, market_router
 from actors.http.port import Engine
-from actors.http.problems import Problem, install, problem
-from actors.http.security import Guard
+from actors.http.problems import Problem, documented, install, problem
+from actors.http.security import Allowance, Guard
 from actors.http.tracing import Tracing
 from actors.logs import hide
 
@@ -50,7 +52,13 @@ _TAGS = [
 
 
 def build_app(
-    engine: Engine, *, home: Path, token: str | None, hosts: Iterable[str] = (), echoes: bool = True
+    engine: Engine,
+    *,
+    home: Path,
+    token: str | None,
+    hosts: Iterable[str] = (),
+    echoes: bool = True,
+    allowance: Allowance | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -60,13 +68,22 @@ def build_app(
         token: What must be shown to change something; None lets nobody.
         hosts: Names that this machine is reached by, beside its own.
         echoes: Whether to put the request's id into the answer's header: Ray Serve does that itself.
+        allowance: How many wishes may come; the usual where not given.
     """
+    log = AccessLog(home)
+
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        log.close()
+
     app = FastAPIOffline(
         title="HEAN",
         version=metadata.version("hean"),
         summary="Control and sight of a trading engine.",
         description=_ABOUT,
         openapi_tags=_TAGS,
+        lifespan=living,
         swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": False},
     )
     app.state.engine, app.state.home, app.state.token = engine, home, token
@@ -75,21 +92,13 @@ def build_app(
     install(app)
     for router in (seeing.router, control.router, jobs.router):
         app.include_router(router)
-    import importlib
-
-    for name in ("logs", "metrics", "stream", "market"):
-        try:
-            module = importlib.import_module(f"actors.http.{name}")
-        except Exception as e:
-            print("not included", name, e)
-            continue
-        if name == "market":
-            app.include_router(module.market_router(module.VenueMarket(home), READS))
-        else:
-            app.include_router(module.router, responses=READS if name != "stream" else None)
+    app.include_router(logs.router, responses=READS)
+    app.include_router(metrics.router, responses=documented(403, 500))
+    app.include_router(stream.router)
+    app.include_router(market_router(VenueMarket(home), READS))
     app.add_middleware(Once, folder=partial(folder, home))
-    app.add_middleware(Guard, token=token, hosts=tuple(hosts))
-    app.add_middleware(Tracing, log=AccessLog(home), answer=_bug, echoes=echoes)
+    app.add_middleware(Guard, token=token, hosts=tuple(hosts), allowance=allowance or Allowance())
+    app.add_middleware(Tracing, log=log, answer=_bug, echoes=echoes)
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     return app
 

@@ -21,7 +21,7 @@ def token_for(home: Path) -> str:
     """The token of the API: drawn once, for the owner of the home alone."""
     home.mkdir(parents=True, exist_ok=True)
     path = home / TOKEN
-    drawn = path.with_name(f".{TOKEN}.{os.getpid()}")
+    drawn = path.with_name(f".{TOKEN}.{secrets.token_hex(4)}")
     with suppress(FileExistsError):  # whoever was first has drawn it
         with open(os.open(drawn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123
             file.write(secrets.token_hex(32))
@@ -86,11 +86,15 @@ class AccessLog:
                 "bug", request=f"{method} {path}", trace=trace, why=f"{type(error).__name__}: {error}", exc_info=error
             )
 
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+        self._folder = self._log = None
+
     def _current(self) -> NodeLog | None:
         where = folder(self._home)
         if where != self._folder:
-            if self._log is not None:
-                self._log.close()
+            self.close()
             self._folder, self._log = where, None if where is None else NodeLog(where, NAME)
         return self._log
 

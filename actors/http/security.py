@@ -9,6 +9,7 @@ import hmac
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -35,13 +36,14 @@ class Guard:
         app: What it is around.
         token: What must be shown to change something; None lets nobody.
         hosts: Names of this machine beside its own, without a port.
+        allowance: How many wishes may come.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, hosts: Iterable[str], allowance: "Allowance") -> None:
         self._app = app
         self._token = None if token is None else token.encode()
         self._names = OWN_NAMES | {name.lower() for name in hosts}
-        self._allowance = Allowance(PER_S, BURST)
+        self._allowance = allowance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -79,14 +81,14 @@ class Guard:
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if received <= BODY or answered:  # what is said to half a body is not the answer
+                answered = True
+                await send(message)
 
-        try:
+        with suppress(_TooLargeError):
             await self._app(scope, bounded, noted)
-        except _TooLargeError:
-            if not answered:
-                await _too_large(scope)(scope, receive, send)
+        if received > BODY and not answered:
+            await _too_large(scope)(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Why a request is not let in; None where it is."""
@@ -133,7 +135,7 @@ class Allowance:
         burst: How many may be taken at once.
     """
 
-    def __init__(self, per_s: float, burst: float) -> None:
+    def __init__(self, per_s: float = PER_S, burst: float = BURST) -> None:
         self._per_s = per_s
         self._burst = burst
         self._left = burst
