@@ -249,6 +249,18 @@ def test_a_strategy_is_set_otherwise_with_what_is_held_as_it_is(stage):
     must_agree(stage)
 
 
+def test_while_only_the_venue_is_silent_nobody_is_to_blame(stage):
+    epoch = stage.status().epoch
+    with storm(stage.exchange, status=502, path="/v5/position/set-leverage", next=1):
+        stage.kill("risk")
+        status = stage.wait("trouble", lambda one: any("leverage" in reason for reason in one.blocked))
+    pids = {one.name: one.pid for one in status.actors if one.kind != "ProcessFactoryActor"}
+    stage.wait_until_trading(after=epoch + 1)
+    assert {one.name: one.pid for one in stage.status().actors if one.kind != "ProcessFactoryActor"} == pids
+    wait_for_flow(stage)
+    must_agree(stage)
+
+
 def refused(stage, method, *arguments):
     try:
         stage.ask(method, *arguments)
