@@ -29,8 +29,10 @@ check: install   ## formatter, linter, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Most tests wait for something: side by side they take half the time. Those in tests/ray share one Ray.
 test: install    ## the test suite, and the notebooks
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/ray
+	$(BIN)/pytest tests/ray
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
 test-ray: install  ## whole engines on Ray, and kills of every part of them: minutes, and no part of `make test`

@@ -129,6 +129,7 @@ def test_an_environment_sets_what_compose_asks_for_and_no_secret(path):
     given = variables(path)
     asked = set(re.findall(r"\$\{(\w+)", json.dumps(COMPOSE))) | {"COMPOSE_PROFILES"}
     assert set(given) <= asked
+    assert not given.keys() & {"DRY_RUN", "LIVE_CONFIRM", "CONFIRM_PHRASE"}, "said by a person each time"
     assert given["HEAN_VENUE"] in list(VenueMode)
     assert ("KEYS_FILE" in given) is (given["HEAN_VENUE"] not in {"sandbox", "paper"})
     assert all(

@@ -40,12 +40,13 @@ class Demo:
         self.home = home
         self.api, self.page = free_port(), free_port()
         self._log = log
-        self.process = subprocess.Popen(
-            [HEAN, "demo", "--api-port", str(self.api), "--page-port", str(self.page), "--home", home],
-            stdout=log.open("w"),
-            stderr=subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
-        )
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [HEAN, "demo", "--api-port", str(self.api), "--page-port", str(self.page), "--home", home],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+            )
 
     def said(self):
         return self._log.read_text()
