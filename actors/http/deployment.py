@@ -123,8 +123,9 @@ def _keep_to_loopback() -> None:
     Serve 2.60 opens a gRPC port in each replica, for calls from other deployments: on every interface, without a question
     as to who calls, and with pickles in it (`Replica._on_initialized`). There is no setting for that.
     """
-    add = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: add(server, address.replace("[::]", LOOPBACK))
+    serving: Any = replica
+    add = serving.add_port_to_grpc_server
+    serving.add_port_to_grpc_server = lambda server, address: add(server, address.replace("[::]", LOOPBACK))
 
 
 def _must_be_free(port: int) -> None:

@@ -1,6 +1,7 @@
 """The request's id: in each answer, in the log, and never a way to write something else there."""
 
 import re
+import time
 import uuid
 
 import pytest
@@ -47,8 +48,13 @@ def test_one_that_is_none_is_not(api, given):
     assert answer.headers["x-request-id"] != given
 
 
-def lines(api):
-    return list(merged(api.folder, Wanted(nodes=("api",))))
+def lines(api, count):
+    """So many lines of the log: a line is written when its answer is on its way."""
+    limit = time.monotonic() + 10
+    while len(found := list(merged(api.folder, Wanted(nodes=("api",))))) < count:
+        assert time.monotonic() < limit, found
+        time.sleep(0.01)
+    return found
 
 
 def test_requests_are_written_down_by_their_id(own):
@@ -56,7 +62,7 @@ def test_requests_are_written_down_by_their_id(own):
     own.stranger.get("/orders?limit=0")
     own.stranger.get("/engine/status")
 
-    found = lines(own)
+    found = lines(own, 3)
     assert [(line.event, line.level, line.rest["status"]) for line in found] == [
         ("POST /engine/kill", "info", 200),
         ("GET /orders", "warning", 422),
@@ -77,7 +83,7 @@ def test_a_bug_is_answered_without_its_words_and_found_in_the_log(own):
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert "cellar" not in answer.text
-    (bug,) = (line for line in lines(own) if line.event == "bug")
+    (bug,) = (line for line in lines(own, 2) if line.event == "bug")
     assert bug.rest["trace"] == answer.headers["x-request-id"]
     assert "cellar" in bug.rest["why"]
     assert "Traceback" in bug.rest["exception"]
