@@ -2,7 +2,7 @@
 import { amount, clockLabel, colour, escaped, font, moment, open, places, row, tip, zoom } from "hean-chart";
 
 export default {
-  template: `<div class="chart"></div>`,
+  template: `<div class="chart" role="img" aria-label="Candles with our fills, and volume below"></div>`,
   props: { candles: Array, fills: Array },
   mounted() {
     this.held = (this.candles || []).slice();
@@ -43,7 +43,7 @@ export default {
       if (!this.canvas) return;
       const up = colour("good"), down = colour("bad");
       const h = this.$el.clientHeight;
-      const right = this.$el.clientWidth < 520 ? 66 : 72;
+      const right = this.$el.clientWidth < 520 ? 74 : 76;
       const axis = (i, show) => ({
         type: "category", gridIndex: i, boundaryGap: true, data: [], axisLine: { show: false }, axisTick: { show: false }, splitLine: { show: false },
         axisLabel: { ...font(), show, hideOverlap: true, formatter: (v) => clockLabel(Number(v), this.span()) },
@@ -63,7 +63,7 @@ export default {
             axisPointer: { show: false } },
         ],
         tooltip: { trigger: "axis", axisPointer: { type: "cross" }, ...tip(), confine: true, formatter: (at) => this.told(at) },
-        dataZoom: [zoom([0, 1])],
+        dataZoom: [zoom([0, 1], true)],
         series: [
           { id: "candles", type: "candlestick", data: [], itemStyle: { color: up, color0: down, borderColor: up, borderColor0: down, borderWidth: 1 }, emphasis: { disabled: true },
             markLine: { symbol: "none", silent: true, animation: false, lineStyle: { color: colour("accent"), type: "dashed", width: 1 },

@@ -4,7 +4,7 @@ import { amount, clockLabel, colour, escaped, font, moment, open, row, signed, t
 const BUCKETS = 60;
 
 export default {
-  template: `<div class="chart"></div>`,
+  template: `<div class="chart" role="img" aria-label="Equity over time, with its drawdown and what each part added"></div>`,
   props: { points: Array, parts: Array, brief: Boolean },
   mounted() {
     this.held = (this.points || []).slice();
@@ -13,6 +13,7 @@ export default {
       if (!this.$el.isConnected) return;
       this.canvas = open(this.$el, this);
       this.canvas.chart.on("datazoom", () => this.draw());
+      this.canvas.chart.getZr().on("dblclick", () => this.canvas.chart.dispatchAction({ type: "dataZoom", start: 0, end: 100 }));
       this.restyle();
     });
   },
@@ -65,7 +66,7 @@ export default {
           value(2, { axisLabel: { ...font(), formatter: (v) => signed(v, Math.abs(v) < 10 ? 1 : 0) } }),
         ],
         tooltip: { trigger: "axis", ...tip(), confine: true, formatter: (at) => this.told(at) },
-        dataZoom: [zoom([0, 1, 2])],
+        dataZoom: [zoom([0, 1, 2], "shift")],
         series: this.series(),
       }, { replaceMerge: ["series"] });
       this.draw();

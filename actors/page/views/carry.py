@@ -46,7 +46,7 @@ def build(store: Store) -> None:
         limit_s=180,
         note="basis points per 8 hours; held hedged: short the perpetual, long the spot",
     ) as card:
-        card.body.classes("flush")
+        card.body.classes("flush whole")
         with card.head:
             ui.label("held for").classes("mute push")
             with ui.element("div").classes("seg").props('role="group" aria-label="How long it is held"'):

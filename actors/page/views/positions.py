@@ -45,14 +45,14 @@ def build(store: Store) -> None:
     with ui.element("div").classes("stack"):
         _summary(store, look, equity)
         with panel("Pairs", look, store=store, note="legs of one strategy that hedge each other") as card:
-            card.body.classes("flush")
+            card.body.classes("flush whole")
             message = ui.element("div")
             pairs = Sheet(
                 PAIR_COLUMNS,
                 empty=("No pair is held", "A pair appears when a carry or basis strategy holds both its legs."),
             )
         with panel("Held alone", look, store=store) as card:
-            card.body.classes("flush")
+            card.body.classes("flush whole")
             singles = Sheet(
                 [COLUMNS[0], Column("strategy", "Strategy"), *COLUMNS[1:]],
                 empty=(

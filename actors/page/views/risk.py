@@ -41,12 +41,12 @@ def build(store: Store) -> None:
     def look() -> Topic:
         return store.see("/risk", every_s=1.0)
 
-    with ui.element("div").classes("grid"):
+    with ui.element("div").classes("grid reordered"):
         with ui.element("div").classes("stack span8"):
             _state(store, look)
             _limits(store, look)
             _refusals(store, look)
-        with ui.element("div").classes("stack span4 first-small"):
+        with ui.element("div").classes("stack span4"):
             _levers(store)
             _history(store)
 
@@ -55,7 +55,7 @@ def build(store: Store) -> None:
 
 
 def _state(store: Store, look: Callable[[], Topic]) -> None:
-    with panel("Trading", look, store=store):
+    with panel("Trading", look, store=store, classes="first"):
         with ui.element("div").classes("line verdict"):
             state = ui.label("…").classes("big")
             reason = ui.label().classes("soft grow")
@@ -241,7 +241,7 @@ def _refusals(store: Store, look: Callable[[], Topic]) -> None:
 
 
 def _levers(store: Store) -> None:
-    with panel("Levers", note="each says first what will happen"):
+    with panel("Levers", note="each says first what will happen", classes="second"):
         with ui.element("div").classes("levers"):
             start = _lever("Start trading", dialogs.start, store, "primary")
             stop = _lever("Stop …", dialogs.stop, store, "plain")

@@ -69,6 +69,10 @@ export const row = (name, value, dot = "") =>
   (dot ? `<i style="display:inline-block;width:8px;height:8px;border-radius:2px;margin-right:6px;background:${dot}"></i>` : "") +
   `${escaped(name)}</span><span>${escaped(value)}</span></div>`;
 
-export const zoom = (axes) => ({
-  type: "inside", xAxisIndex: axes, filterMode: "filter", zoomOnMouseWheel: true, moveOnMouseMove: true, throttle: 40, minSpan: 2,
+// A finger scrolls the page; a chart that took it would hold the reader fast.
+const isTouch = matchMedia("(pointer: coarse)").matches;
+
+export const zoom = (axes, wheel) => ({
+  type: "inside", xAxisIndex: axes, filterMode: "filter", zoomOnMouseWheel: wheel, moveOnMouseMove: true, preventDefaultMouseMove: !isTouch,
+  disabled: isTouch, throttle: 40, minSpan: 2,
 });
