@@ -71,9 +71,9 @@ def _watchdog(home: Path) -> bool | None:
     """Whether the process that closes everything when the engine falls silent lives; None where none is needed or known."""
     try:
         folder = up.mode_folder(home)
-    except HeanError:
+        settings = up.read_settings(folder)
+    except (HeanError, ValueError):  # nothing was begun; or by a HEAN whose settings are not ours
         return None
-    settings = up.read_settings(folder)
     if settings is None or not up.sends(settings):
         return None
     dog = files.read(folder / up.WATCHDOG, detached.Detached)

@@ -100,6 +100,7 @@ def test_what_a_person_should_look_at_stands_out(tmp_path, log_of):
         {"outer": [{"BYBIT_API_SECRET": "x1"}]},
         {"X-BAPI-API-KEY": "x1"},
         "Authorization: Bearer x1",
+        "oddly  Extra inputs are not permitted [type=extra_forbidden, input_value='x1', input_type=str]",
         "GET /v5/order?api_key=x1&sign=ax1",
         f"refused: {SECRET} is wrong",
         {"a": f"{SECRET}"},
@@ -352,3 +353,14 @@ def test_of_what_nobody_named_there_is_no_story(traded):
     home, _ = traded
     assert story(home, "nobody-said-this").lines == ()
     assert story(home, "").lines == ()
+
+
+def test_a_story_tells_nothing_before_what_set_it_going(tmp_path, log_of, order):
+    """Who is told something may have written down what follows from it before its sender writes that it was said."""
+    log_of("broker").said(
+        [Envelope("broker@1", 1, 1, "t1", "risk@1:5", OrderAccepted(order.client_order_id, "i", "x", "v"))]
+    )
+    log_of("risk").said([Envelope("risk@1", 5, 1, "t1", "impulse@1:2", order)])
+    log_of("impulse").said([Envelope("impulse@1", 2, 1, "t1", "t1", Signal("i", (), "", None, None, None, ""))])
+
+    assert [line.node for line in story(tmp_path, "t1").lines] == ["impulse", "risk", "broker"]
