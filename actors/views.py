@@ -178,6 +178,7 @@ def orders(state: MonitorState, now: int, most: int = 100) -> list[OrderRow]:
             average_price=order.value / order.filled if order.filled else None,
             reason=order.reason,
             age_s=_age(order.ts, now),
+            quantity=order.quantity,
         )
         for name, order in [*waiting, *recent][:most]
     ]

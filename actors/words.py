@@ -53,6 +53,8 @@ class PositionView(Struct, frozen=True):
 
 
 class OrderRow(Struct, frozen=True):
+    """An order as last heard of; `quantity` is what was ordered, None where that was not heard."""
+
     client_order_id: str
     strategy: str
     instrument: str
@@ -62,6 +64,7 @@ class OrderRow(Struct, frozen=True):
     average_price: Decimal | None
     reason: str
     age_s: float
+    quantity: Decimal | None = None
 
 
 class RefusalView(Struct, frozen=True):

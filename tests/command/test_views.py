@@ -19,6 +19,8 @@ from hean.messages import (
     EquityChanged,
     FeedStale,
     Liquidity,
+    OrderRejected,
+    OrderSubmitted,
     PositionChanged,
     ReconcileCompleted,
     Side,
@@ -123,6 +125,14 @@ def test_the_market_has_an_age_by_kind_and_prices_what_is_held():
     assert eth.age_s is None
     assert {one.instrument: one.mark for one in shown.view.positions} == {BTC: 64_000.5, ETH: None}
     assert picture(told(FeedStale(BTC, NOW)), members).feeds[0].live is False
+
+
+def test_an_order_says_how_much_was_ordered_where_that_was_heard():
+    sent = OrderSubmitted("o-1", "s", BTC, Side.SELL, D("0.5"))
+    unheard = OrderRejected("o-2", "s", BTC, "no")
+    rows = {one.client_order_id: one for one in views.orders(told(sent, unheard).state, NOW)}
+    assert (rows["o-1"].side, rows["o-1"].quantity, rows["o-1"].filled) == ("SELL", D("0.5"), D(0))
+    assert (rows["o-2"].side, rows["o-2"].quantity, rows["o-2"].reason) == (None, None, "no")
 
 
 def test_a_history_is_sent_as_it_is():
