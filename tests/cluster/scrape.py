@@ -2,13 +2,17 @@
 
 import asyncio
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import promql_parser
+import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.http.app import build_app
@@ -45,6 +49,23 @@ def names() -> set[str]:
     """The names of all series; `hean_watchdog_up` is of a run whose orders reach a venue, and this one's do not."""
     found = {sample.name for family in text_string_to_metric_families(scrape()) for sample in family.samples}
     return found | {"hean_watchdog_up"}
+
+
+@contextmanager
+def serving() -> Iterator[int]:
+    """The API under a real server; its port."""
+    with tempfile.TemporaryDirectory() as home:
+        app = build_app(FakeEngine(), home=Path(home), token=None)
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield server.servers[0].sockets[0].getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def named(expr: str) -> set[str]:

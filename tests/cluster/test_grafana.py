@@ -3,13 +3,19 @@
 import importlib.util
 import json
 import re
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 import ray
 
 from tests.cluster.files import CLUSTER, read
-from tests.cluster.scrape import named, names
+from tests.cluster.scrape import named, names, serving
 
 FOLDER = CLUSTER / "grafana"
 FILES = sorted((FOLDER / "dashboards").glob("*.json"))
@@ -103,3 +109,51 @@ def test_the_boards_lie_where_grafana_looks_for_them():
     mounts = read("compose.yaml")["services"]["grafana"]["volumes"]
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in mounts
     assert "./grafana/provisioning:/etc/grafana/provisioning:ro" in mounts
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not here: Debian's package has it")
+def test_prometheus_itself_answers_what_the_boards_ask(tmp_path):
+    """That an expression can be parsed does not say that its two sides find one another."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shutil.copy(CLUSTER / "prometheus" / "alerts.yml", tmp_path)
+    config = (CLUSTER / "prometheus" / "prometheus.yml").read_text()
+    with serving() as api:
+        config = config.replace("127.0.0.1:8000", f"127.0.0.1:{api}").replace("interval: 5s", "interval: 1s")
+        config = config.replace("timeout: 4s", "timeout: 1s")
+        (tmp_path / "prometheus.yml").write_text(config)
+        options = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path}/data"]
+        with subprocess.Popen(
+            ["prometheus", f"--config.file={tmp_path}/prometheus.yml", *options, "--log.level=error"]
+        ) as prometheus:
+            try:
+                asked = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=5)
+                answers = _until_scraped(asked)
+                for name, panel in PANELS:
+                    for one in expressions(panel):
+                        answer = asked.get("/query", params={"query": one}).json()
+                        assert answer["status"] == "success", f"{name}: {panel['title']}: {answer}"
+                        answers[one] = answer["data"]["result"]
+                asked.close()
+            finally:
+                prometheus.terminate()
+    assert answers['up{job="hean"}'][0]["value"][1] == "1"
+    for one in (
+        'hean_equity{strategy=""}',
+        "hean_limit_used / hean_limit",
+        "hean_actor_up",
+        "sum by (part) (hean_profit)",
+    ):
+        assert answers[one], one
+
+
+def _until_scraped(asked):
+    for _ in range(200):
+        with suppress(httpx.TransportError):
+            found = asked.get("/query", params={"query": "count_over_time(hean_engine_up[1m]) > 2"}).json()
+            if found.get("data", {}).get("result"):
+                return {}
+        time.sleep(0.1)
+    raise TimeoutError("Prometheus does not scrape")
