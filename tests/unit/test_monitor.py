@@ -474,3 +474,23 @@ def test_a_state_of_an_earlier_hean_can_be_read():
 
     state = codec.decoded(MonitorState, codec.encoded(written))
     assert (state.curve[0].parts, state.fills, state.profits, state.tick_to_order.count) == ({}, [], {}, 0)
+
+
+def test_a_round_trip_under_way_outlives_a_restart():
+    before = traded(
+        fill(SPOT, "1", "50000", fee="0.0010004", coin="BTC", order="o1"),
+        fill(SPOT, "-0.998999", "51000", order="o2"),  # leaves dust
+        fill(SPOT, "1", "52000", order="o3"),
+        OrderSent("o3", "a", SPOT, 1, 2),
+        ProfitsStated({"a": parts("2")}),
+        EquityChanged(Decimal(1), Decimal(1), marks_known=True),
+    )
+    after = Monitor(INSTRUMENTS)
+    after.state = codec.decoded(MonitorState, codec.encoded(before.state))
+    assert after.state == before.state
+
+    last = fill(SPOT, "-1", "53000", order="o4")
+    for monitor in (before, after):
+        monitor.handle(last, 9 * SECOND)
+    assert after.state == before.state
+    assert len(after.state.trips) == 2
