@@ -35,8 +35,8 @@ test: install    ## the test suite, and the notebooks
 	$(BIN)/pytest tests/ray
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
-test-ray: install  ## whole engines on Ray, and kills of every part of them: minutes, and no part of `make test`
-	$(BIN)/pytest tests/ray -m engine
+test-ray: install  ## whole engines on Ray, their page in a browser, every part of them killed: minutes, and no part of `make test`
+	$(BIN)/pytest tests/ray tests/browser -m engine
 
 demo: install    ## everything at once, with play money: exchange, engine, API and page; Ctrl-C ends it
 	$(BIN)/hean demo
@@ -50,10 +50,11 @@ up: install      ## begin to trade in the sandbox: a Bybit on this machine, play
 down: install    ## end it in order
 	$(BIN)/hean down
 
-bench: install   ## speed, as ratios to lower bounds measured in the same run; and ten minutes of the exchange under load
+bench: install   ## speed, as ratios to lower bounds measured in the same run; the exchange under load; the API and its stream
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.engine
 	$(BIN)/python -m tests.bench.exchange
+	$(BIN)/python -m tests.bench.stream
 
 lock: install    ## resolve the pinned dependencies anew: all of them, and those an image needs to run
 	$(LOCK) --group dev --output-file requirements.lock

@@ -136,15 +136,24 @@ def has_page(home: Path) -> bool | None:
     return None if page is None else _is_alive(page)
 
 
-def answers(url: str) -> bool:
-    """Whether somebody answers there, whatever it is that he says."""
+def api_answers(url: str) -> bool:
+    """Whether the API answers there: well, or that it is not. Serve alone, without the API, knows no such path."""
+    return _status(f"{url}/health") in {200, 503}
+
+
+def page_answers(url: str) -> bool:
+    """Whether the page answers there."""
+    return _status(url) == 200
+
+
+def _status(url: str) -> int | None:
     try:
-        with urllib.request.urlopen(url, timeout=_LOOK_S):  # noqa: S310 (our own address)
-            return True
-    except urllib.error.HTTPError:
-        return True
+        with urllib.request.urlopen(url, timeout=_LOOK_S) as answer:  # noqa: S310 (our own address)
+            return int(answer.status)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _begin_api(home: Path, doors: Doors, tell: Tell) -> None:
@@ -152,7 +161,7 @@ def _begin_api(home: Path, doors: Doors, tell: Tell) -> None:
 
     front = known(home)
     port = doors.api_port or (front.api.port if front.api is not None else API_PORT)
-    if front.api == Door(port) and is_deployed() and answers(f"{front.api.url}/health"):
+    if front.api == Door(port) and is_deployed() and api_answers(front.api.url):
         return
     tell("starting the API")
     deploy(home, port=port, hosts=doors.hosts)
@@ -161,7 +170,7 @@ def _begin_api(home: Path, doors: Doors, tell: Tell) -> None:
 
 def _begin_page(home: Path, doors: Doors, tell: Tell) -> None:
     front = known(home)
-    if front.page is not None and _is_alive(front.page) and answers(front.page.url):
+    if front.page is not None and _is_alive(front.page) and page_answers(front.page.url):
         return
     if front.page is not None and front.page.process is not None:
         detached.end(front.page.process.mark, _END_S)
@@ -173,11 +182,13 @@ def _begin_page(home: Path, doors: Doors, tell: Tell) -> None:
     command = detached.python("-m", "actors.page", "--home", str(home), "--port", str(port), "--api", api)
     for host in doors.hosts:
         command += ["--host", host]
-    process = detached.launch(command, environment=detached.scrubbed(os.environ), log=log)
+    environment = detached.scrubbed(os.environ)
+    environment.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take itself to be tested, and not listen
+    process = detached.launch(command, environment=environment, log=log)
     opened = Door(port, process)
     write(home / FRONT, Front(front.api, opened))
     deadline = time.monotonic() + _PAGE_S
-    while not answers(opened.url):
+    while not page_answers(opened.url):
         if not detached.is_alive(process):
             said = log.read_bytes()[said_before:].decode(errors="replace").strip().splitlines()
             raise HeanError(f"{said[-1] if said else 'it does not say why'} (see {log})")

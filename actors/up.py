@@ -477,9 +477,9 @@ def surroundings(home: Path) -> Surroundings:
         exchange_url=None if sandbox is None else sandbox.url,
         watchdog=None if settings is None or not sends(settings) else dog is not None and detached.is_alive(dog),
         latched=latch.read_text(encoding="utf-8") if latch.exists() else None,
-        api=None if api is None else alive and front.answers(f"{api.url}/health"),
+        api=None if api is None else alive and front.api_answers(api.url),
         api_url=None if api is None else api.url,
-        page=None if page is None else front.answers(page.url),
+        page=None if page is None else front.page_answers(page.url),
         page_url=None if page is None else page.url,
     )
 

@@ -62,8 +62,7 @@ def home(tmp_path):
     front.end(tmp_path, print)
 
 
-def test_a_page_is_found_again_moved_nowhere_begun_anew_and_ended(home, monkeypatch):
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # NiceGUI takes it for its own test otherwise
+def test_a_page_is_found_again_moved_nowhere_begun_anew_and_ended(home):
     said = []
     doors = Doors(page_port=free_port())
     front._begin_page(home, doors, said.append)
@@ -90,8 +89,7 @@ def test_a_page_is_found_again_moved_nowhere_begun_anew_and_ended(home, monkeypa
     assert front.known(home) == Front()
 
 
-def test_a_page_that_does_not_start_says_why_and_stops_nothing(home, taken, monkeypatch):
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+def test_a_page_that_does_not_start_says_why_and_stops_nothing(home, taken):
     (trouble,) = front.begin(home, Doors(api=False, page=True, page_port=taken), lambda _: None)
     assert "the page does not start" in trouble
     assert "page.out" in trouble

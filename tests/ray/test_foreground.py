@@ -45,13 +45,12 @@ class Demo:
                 [HEAN, "demo", "--api-port", str(self.api), "--page-port", str(self.page), "--home", home],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
             )
 
     def said(self):
         return self._log.read_text()
 
-    def wait(self, what, until, seconds=180):
+    def wait(self, what, until, seconds=300):
         limit = time.monotonic() + seconds
         while True:
             try:
