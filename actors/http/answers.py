@@ -222,7 +222,7 @@ def _position(one: PositionView) -> Body:
         "quantity": money(one.quantity),
         "dust": money(one.dust),
         "entry": money(one.entry),
-        "mark": None,
+        "mark": one.mark,
         "age_s": one.age_s,
     }
 
@@ -244,6 +244,7 @@ def _order(row: OrderRow) -> Body:
         "instrument": row.instrument,
         "status": row.status,
         "side": row.side,
+        "quantity": money(row.quantity),
         "filled": money(row.filled),
         "average_price": money(row.average_price),
         "reason": row.reason,

@@ -465,6 +465,7 @@ def market_router(market: VenueMarket, responses: Mapping[int | str, dict[str, A
             float, Query(ge=1, le=365, description="how long a carry is held: its cost is spread over so many days")
         ] = 14.0,
     ) -> CarryBoard:
+        """Every figure with when it was so; what is not known says why. Net is what is left after a round trip of both legs."""
         try:
             place, answer = await market.carry()
             fees = _fees(place.fee_tier)
@@ -489,6 +490,7 @@ def market_router(market: VenueMarket, responses: Mapping[int | str, dict[str, A
         interval: Annotated[Interval, Query(description="how long a candle is")] = "1m",
         limit: Annotated[int, Query(ge=1, le=_MOST, description="how many, the newest")] = 300,
     ) -> Candles:
+        """Oldest first; the last may be open still."""
         try:
             _must_be_ours(instrument, market.place().symbols)
             answer = await market.candles(instrument, interval, limit)
@@ -511,6 +513,7 @@ def market_router(market: VenueMarket, responses: Mapping[int | str, dict[str, A
 
     @router.get("/instruments", summary="The rules of what the engine may trade")
     async def instruments() -> Instruments:
+        """Spot and perpetual of each of the engine's symbols: steps, least sizes, leverage, hours between settlements."""
         try:
             answer = await market.rules(market.place())
         except HeanError as silence:

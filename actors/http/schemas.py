@@ -137,7 +137,7 @@ class EvaluateWish(BacktestWish):
         min_length=1, max_length=40, description="The end, itself not part of it.", examples=["2026-01-01"]
     )
     grid: dict[str, list[str]] = Field(
-        default={},
+        min_length=1,
         max_length=10,
         description="Values by the path of the setting; every combination is a trial.",
         examples=[{"strategy.trigger": ["2.0", "2.5", "3.0"]}],
@@ -152,7 +152,7 @@ class EvaluateWish(BacktestWish):
         default=None,
         ge=0,
         le=365,
-        description="Days after a judged window that none is chosen in; 1 % of training if absent.",
+        description="Days left out between the two beside those; 1 % of training if absent.",
     )
 
 
@@ -248,7 +248,7 @@ class Position(_Shape):
     quantity: Money
     dust: Money = Field(description="Part of it too small to be sold.")
     entry: Money | None = Field(description="Mean price paid; null where nobody knows.")
-    mark: Money | None = Field(description="The price it is valued at.")
+    mark: float | None = Field(description="The price seen last; null where none was.")
     age_s: float
 
 
@@ -272,6 +272,7 @@ class Order(_Shape):
     instrument: str
     status: str = Field(description="submitted, unknown, accepted, filled, rejected, canceled or expired.")
     side: str | None
+    quantity: Money | None = Field(description="What was ordered; null where that was not heard.")
     filled: Money
     average_price: Money | None
     reason: str

@@ -148,7 +148,7 @@ class FakeEngine:
             dry_run=False,
             permit=("venue is sandbox: say --venue live, or HEAN_VENUE=live",),
             actors=self._actors(now),
-            positions=views.positions(state, now),
+            positions=views.positions(state, now, self._price),
             errors={node: {kind: one.count for kind, one in of.items()} for node, of in state.errors.items()},
         )
         return Picture(
@@ -241,7 +241,7 @@ class FakeEngine:
 
     async def processes(self) -> list[ProcessView]:
         self._must_answer()
-        return [ProcessView(one.name, one.version, one.about) for one in OFFERED]
+        return [ProcessView(one.name, one.version, one.about, one.takes, one.further) for one in OFFERED]
 
     async def runs(self) -> list[RunView]:
         self._must_answer()
