@@ -325,7 +325,7 @@ def shell(store: Store) -> None:
             for view in VIEWS:
                 ui.link(view.title, view.path)
     _watch(store).keep()
-    with ui.element("main").classes("page"):
+    with ui.element("div").classes("page"):
         ui.sub_pages({view.path: _builder(store, view) for view in VIEWS})
     client = ui.context.client
     client.sub_pages_router.on_path_changed(lambda path: _at(client, path))
@@ -362,6 +362,12 @@ def mode(status: dict[str, Any] | None) -> tuple[str, str]:
     return MODES.get(venue, venue.upper() or "MODE UNKNOWN"), venue
 
 
+def settled(curve: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """A curve without its beginning, while the account was still being heard of: there, what the equity is made of is not known."""
+    first = next((i for i, point in enumerate(curve) if point.get("parts")), None)
+    return curve if first is None else curve[first:]
+
+
 def day_change(curve: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     """Change of the equity since midnight UTC, or since the curve began if that was later: text, tone, since when."""
     known = [(at, number(point.get("equity"))) for point in curve if (at := instant(point.get("ts"))) is not None]
@@ -392,8 +398,9 @@ class _Figure:
     def show(self, value: str, tone: str = "", beside: str = "", beside_tone: str = "") -> None:
         text(self.value, value)
         toned(self.value, "", tone)
-        text(self.beside, beside)
-        toned(self.beside, "beside", beside_tone)
+        if beside:
+            text(self.beside, beside)
+            toned(self.beside, "beside", beside_tone)
 
 
 TRADING_TONES: Final = {"ACTIVE": "good", "REDUCING": "warn", "HALTED": "bad"}
@@ -406,6 +413,7 @@ def _status_line(store: Store, top: Element) -> None:
         with ui.element("div").classes("figures") as figures:
             engine = _Figure("Engine")
             equity = _Figure("Equity")
+            toned(equity.beside, "beside since", "mute")
             day = _Figure("Day", "hide-small")
             books = _Figure("Books checked")
             with ui.element("div").classes("figure hide-small"):
@@ -453,8 +461,9 @@ def _status_line(store: Store, top: Element) -> None:
             "danger" if tripped else TRADING_TONES.get(str(trading), "warn"),
         )
         equity.show(money(status.get("equity")), "" if status.get("marks_known") else "soft")
+        since(equity.beside, born(topic, status.get("equity_age_s")), limit_s=60)
         text(equity.name, "Equity" if status.get("marks_known") else "Equity, marks unknown")
-        change, change_tone, when = day_change((curve().value or {}).get("curve", ()))
+        change, change_tone, when = day_change(settled((curve().value or {}).get("curve", ())))
         day.show(change, change_tone)
         text(day.name, f"Change {when}" if when else "Day")
         lag = status.get("reconcile_lag_s")
@@ -493,6 +502,7 @@ __all__ = [
     "live",
     "loading",
     "panel",
+    "settled",
     "shell",
     "since",
     "text",

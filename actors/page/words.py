@@ -1,11 +1,14 @@
 """How values are written on the page. Unknown is a dash and never nought; a number says its sign, not its colour alone."""
 
+import re
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 UNKNOWN = "–"  # noqa: RUF001 the dash that stands for a value nobody knows
 MINUS = "−"  # noqa: RUF001 as wide as a plus, so that columns of digits stand straight
+
+_VENUE = re.compile(r"\b([A-Z0-9]+-(?:LINEAR|SPOT|INVERSE))\.[A-Z]+\b")
 
 
 def number(value: Any) -> Decimal | None:
@@ -129,6 +132,16 @@ def tone(value: Any) -> str:
     """The colour of a gain or a loss: "good" above nought, "bad" below it, else nothing."""
     found = number(value)
     return "" if not found else "good" if found > 0 else "bad"
+
+
+def counted(count: int | None, thing: str) -> str:
+    """A count with its noun: "1 signal", "2 signals"; a dash where nobody knows it."""
+    return f"{UNKNOWN if count is None else f'{count:,}'} {thing}{'' if count == 1 else 's'}"
+
+
+def brief(text: str) -> str:
+    """Without the venue after each instrument: every one on this page is of the same."""
+    return _VENUE.sub(r"\1", text)
 
 
 def spoken(name: str) -> str:

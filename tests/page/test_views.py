@@ -70,6 +70,14 @@ def test_no_curve_no_change():
     assert layout.day_change([]) == (layout.UNKNOWN, "", "")
 
 
+def test_a_curve_begins_where_it_is_known_what_it_is_made_of():
+    heard = _points("0", "50", "100", "101")
+    heard[2]["parts"] = heard[3]["parts"] = {"price": "0"}
+
+    assert layout.settled(heard) == heard[2:]
+    assert layout.settled(_points("0", "50")) == _points("0", "50")
+
+
 def test_the_drawdown_is_from_the_highest_so_far():
     now, deepest = dashboard.drawdown(_points("100", "200", "150", "180"))
 
@@ -144,7 +152,8 @@ def test_old_refusals_want_no_attention():
     [
         ({"blocked_by": ["the books differ"], "gates": ["waits for: a move"]}, "held back: the books differ"),
         ({"gates": ["met: three settlements", "waits for: the basis", "then: the spread"]}, "waits for the basis"),
-        ({"gates": ["met: all of it"]}, "met: all of it"),
+        ({"gates": ["met: all of it"]}, "all it waits for is met"),
+        ({"gates": ["holds: -0.1 BTCUSDT-LINEAR.BYBIT", "leaves when: it is dear"]}, "holds: -0.1 BTCUSDT-LINEAR"),
         ({"gates": []}, "does not say what it waits for"),
     ],
 )
@@ -268,6 +277,21 @@ def test_a_parameter_is_read_as_the_kind_it_was(old, written, read):
 def test_what_is_no_such_thing_is_refused_in_words(old, written):
     with pytest.raises(ValueError, match=r"cannot be read|is no number"):
         strategies._read(old, written)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "written"),
+    [
+        (0.82, "share", "82.0 %"),
+        (0.0, "share", "0.0 %"),
+        (2e-9, "share", "under 0.1 %"),
+        (0.3, "s", "0.3 s"),
+        (120.0, "s", "120 s"),
+        (3.0, "orders", "3 orders"),
+    ],
+)
+def test_what_is_hardly_used_is_not_called_unused(value, unit, written):
+    assert risk._amount(value, unit) == written
 
 
 def test_every_limit_has_its_place():

@@ -89,3 +89,19 @@ def test_what_the_api_says_is_written_plainly():
 @pytest.mark.parametrize(("value", "tone"), [("0.01", "good"), ("-0.01", "bad"), ("0", ""), (None, "")])
 def test_a_gain_and_a_loss_have_their_colours(value, tone):
     assert words.tone(value) == tone
+
+
+def test_a_count_has_its_noun():
+    assert [words.counted(count, "signal") for count in (0, 1, 1200, None)] == [
+        "0 signals",
+        "1 signal",
+        "1,200 signals",
+        f"{words.UNKNOWN} signals",
+    ]
+
+
+def test_the_venue_is_left_out_of_what_is_said_of_an_instrument():
+    assert (
+        words.brief("holds -0.006 BTCUSDT-LINEAR.BYBIT and 0.1 1000PEPEUSDT-SPOT.BYBIT.")
+        == "holds -0.006 BTCUSDT-LINEAR and 0.1 1000PEPEUSDT-SPOT."
+    )

@@ -116,7 +116,8 @@ export default {
       this.parts.forEach((name, i) => {
         series.push({ id: "part " + name, data: this.hidden[name] ? [] : buckets.map(([t, change]) => [t, change[i]]) });
       });
-      this.canvas.chart.setOption({ series }, { lazyUpdate: true });
+      const reach = { min: this.held[0][0], max: Math.max(this.held[this.held.length - 1][0], this.held[0][0] + 1000) };
+      this.canvas.chart.setOption({ xAxis: [reach, reach, reach], series }, { lazyUpdate: true });
     },
     // What each part added to the equity, in equal spans of what is shown. A span in which nothing is known draws nothing.
     buckets() {

@@ -92,7 +92,7 @@ def build(store: Store) -> None:
             sheet.show([_row(row, stale=body["stale"]) for row in sorted(body["rows"], key=_rank)])
             text(
                 foot,
-                f"Fees of {plain(body['fee_tier'])} ({plain(body['fee_source'])}). What was earned before is no promise of what will be.",
+                f"Fee tier {plain(body['fee_tier'])}; {plain(body['fee_source'])}. What was earned before is no promise of what will be.",
             )
 
         mark()

@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from actors.page.charts import CandleChart, EquityChart
-from actors.page.layout import Tile, aged, born, live, panel, since, text, told, toned, words
+from actors.page.layout import Tile, aged, born, live, panel, settled, since, text, told, toned, words
 from actors.page.prices import worth
 from actors.page.sheet import Cell, Column, Sheet
 from actors.page.store import Store, Topic
@@ -16,6 +16,8 @@ from actors.page.theme import PARTS
 from actors.page.words import (
     UNKNOWN,
     age,
+    brief,
+    counted,
     instant,
     money,
     number,
@@ -30,6 +32,8 @@ from actors.page.words import (
 
 INTERVALS: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
 HOUR_S: Final = 3600
+WORTH_SAYING: Final = 1
+"""Of what is unhedged: a remainder smaller than a step of the instrument is nobody's concern."""
 
 
 def build(store: Store) -> None:
@@ -70,7 +74,7 @@ def _tiles(store: Store) -> None:
 
     def refresh() -> None:
         told_ = equity().value or {}
-        curve = told_.get("curve") or ()
+        curve = settled(told_.get("curve") or ())
         total.show(
             money(told_.get("equity")),
             "",
@@ -100,7 +104,8 @@ def _tiles(store: Store) -> None:
             held.show(money(sum(known, Decimal(0))), "", _count(rows))
         risky = risk().value or {}
         bare = number(risky.get("naked"))
-        naked.show(money(bare), "warn" if bare else "", "" if bare is None else "hedged" if not bare else "of pairs")
+        is_bare = bare is not None and bare >= WORTH_SAYING
+        naked.show(money(bare), "warn" if is_bare else "", "" if bare is None else "of pairs" if is_bare else "hedged")
 
     with box:
         live(store, refresh, equity, positions, risk, every_s=1.0)
@@ -153,7 +158,7 @@ def _equity(store: Store) -> None:
             with message:
                 if not told(topic, "The equity"):
                     return
-            curve = topic.value.get("curve") or ()
+            curve = settled(topic.value.get("curve") or ())
             if not curve:
                 with message:
                     ui.label("No equity was said yet: it begins with the first reconciliation.").classes("empty")
@@ -390,7 +395,10 @@ def _why(store: Store) -> None:
             for why in whys:
                 counts, waits, refused = drawn[why["strategy"]]
                 funnel = why.get("funnel") or {}
-                text(counts, f"{_known(funnel, 'signals')} signals, {_known(funnel, 'filled')} filled")
+                text(
+                    counts,
+                    f"{counted(funnel.get('signals'), 'signal')}, {counted(funnel.get('filled'), 'order')} filled",
+                )
                 text(waits, waiting(why))
                 worst = max(why.get("refusals") or (), key=lambda one: one["count"], default=None)
                 text(refused, f"refused {worst['count']} × by {spoken(worst['rule']).lower()}" if worst else "")  # noqa: RUF001
@@ -398,19 +406,16 @@ def _why(store: Store) -> None:
         live(store, refresh, look, every_s=1.0)
 
 
-def _known(counts: Mapping[str, Any], name: str) -> str:
-    found = counts.get(name)
-    return UNKNOWN if found is None else f"{found:,}"
-
-
 def waiting(why: Mapping[str, Any]) -> str:
     """The first thing that stands in a strategy's way: the engine's, or what its own gates wait for."""
     if why.get("blocked_by"):
-        return f"held back: {why['blocked_by'][0]}"
-    gates = [str(gate) for gate in why.get("gates") or ()]
+        return brief(f"held back: {why['blocked_by'][0]}")
+    gates = [brief(str(gate)) for gate in why.get("gates") or ()]
     for gate in gates:
         if gate.startswith("waits for: "):
             return f"waits for {gate.removeprefix('waits for: ')}"
+    if gates and all(gate.startswith("met: ") for gate in gates):
+        return "all it waits for is met"
     return gates[0] if gates else "does not say what it waits for"
 
 

@@ -30,6 +30,9 @@ PAIR_COLUMNS = [
     Column("funding", "Funding earned", number=True, hint="By this strategy, over all its pairs, since the beginning"),
     COLUMNS[-1],
 ]
+BARE = Decimal("0.001")
+"""Of the largest leg: less unhedged than that is what steps and fees leave over."""
+
 LAST = "What the market traded at last: the engine does not say the mark"
 NOTHING = Cell(" ", tone="nothing")
 """Where there is nothing to be said, which is not the same as unknown."""
@@ -137,9 +140,8 @@ def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]], at:
     legs = pair["legs"]
     net = number(pair["net"])
     largest = max((abs(number(leg["quantity"]) or Decimal(0)) for leg in legs), default=Decimal(0))
-    hedged = "hedged" if net is not None and not net else ""
-    if net and largest:
-        hedged = f"{percent(abs(net) / largest)} of a leg unhedged"
+    bare = None if net is None or not largest else abs(net) / largest
+    hedged = "" if bare is None else "hedged" if bare < BARE else f"{percent(bare)} of a leg unhedged"
     earned = (funding.get(pair["strategy"]) or {}).get("funding")
     value = _sum([one.value for one in at])
     gain = _sum([one.gain for one in at])
@@ -149,7 +151,7 @@ def _pair(topic: Topic, pair: Row, funding: Mapping[str, Mapping[str, Any]], at:
         "instrument": Cell(pair["base"], note=pair["strategy"]),
         "quantity": Cell(
             f"net {quantity(net)}" if net is not None else UNKNOWN,
-            tone="warn" if net else "",
+            tone="" if bare is None or bare < BARE else "warn",
             note=hedged,
             hint="What the legs leave unhedged",
         ),

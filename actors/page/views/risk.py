@@ -11,7 +11,7 @@ from actors.page import dialogs
 from actors.page.layout import TRADING_TONES, born, live, panel, since, text, told, toned, words
 from actors.page.sheet import Cell, Column, Sheet
 from actors.page.store import Store, Topic
-from actors.page.views.dashboard import short
+from actors.page.views.dashboard import WORTH_SAYING, short
 from actors.page.words import UNKNOWN, instant, measured, money, number, percent, plain, spoken
 
 Row = Mapping[str, Any]
@@ -33,6 +33,7 @@ TOLD: Final = {
 }
 KEPT: Final = 60
 NEAR, FULL = 0.75, 0.95
+TINY: Final = 0.001
 SELF_EVIDENT: Final = {"share", "s"}
 """Units that belong to each figure; others are said once, after the limit."""
 
@@ -78,7 +79,7 @@ def _state(store: Store, look: Callable[[], Topic]) -> None:
             toned(switch, "", "danger" if body["tripped"] else "good")
             bare = number(body["naked"])
             text(naked, UNKNOWN if bare is None else f"{money(bare)}")
-            toned(naked, "num", "mute" if bare is None else "warn" if bare else "good")
+            toned(naked, "num", "mute" if bare is None else "warn" if bare >= WORTH_SAYING else "good")
             count = status.get("discrepancies")
             text(differ, "not compared yet" if count is None else f"{count} differences" if count else "agree")
             toned(differ, "", "warn" if count is None else "bad" if count else "good")
@@ -152,6 +153,8 @@ def _subject(row: Row) -> str:
 
 def _amount(value: float, unit: str) -> str:
     match unit:
+        case "share" if 0 < value < TINY:
+            return f"under {percent(TINY, 1)}"
         case "share":
             return percent(value, 1)
         case "s":

@@ -17,6 +17,7 @@ from actors.page.views.dashboard import short
 from actors.page.words import (
     UNKNOWN,
     age,
+    brief,
     instant,
     money,
     number,
@@ -39,7 +40,15 @@ FUNNEL: Final = (
     ("filled", "orders filled"),
 )
 ENDS: Final = ("rejected", "canceled", "expired", "unknown")
-GATES: Final = (("met: ", "met", "✓"), ("waits for: ", "waits", "●"), ("then: ", "then", "○"))
+GATES: Final = (
+    ("met: ", "met", "✓", ""),
+    ("waits for: ", "waits", "●", ""),
+    ("then: ", "then", "○", ""),
+    ("holds: ", "holds", "■", "holds "),
+    ("leaves when: ", "", "→", "leaves when "),
+    ("or when: ", "", "", "or when "),
+)
+"""How each line of a strategy's own words begins, and how it is drawn."""
 TRIPS: Final = 200
 
 
@@ -113,7 +122,7 @@ class Card:
 
     def _waits(self) -> None:
         with ui.element("div"):
-            ui.label("Waits for").classes("head-small")
+            self._waits_title = ui.label("Waits for").classes("head-small")
             self._waits_box = ui.element("div").classes("gates")
 
     def _result(self) -> None:
@@ -140,6 +149,9 @@ class Card:
             self._signal_age = words("span").classes("mute num")
 
     def _refusals(self) -> None:
+        with ui.element("div").classes("line") as self._refused_none:
+            words("span", "Refused").classes("head-small")
+            words("span", "nothing so far")
         self._refused = Sheet(
             [
                 Column("rule", "Refused by"),
@@ -195,9 +207,11 @@ class Card:
         self._show_funnel(why.get("funnel") or {})
         self._show_waits([*(f"waits for: {one}" for one in why.get("blocked_by") or ()), *(why.get("gates") or ())])
         self._show_result(row["profit"] or {})
-        text(self._signal, row["last_signal"] or ("none since it began" if why else UNKNOWN))
+        text(self._signal, brief(row["last_signal"]) or ("none since it began" if why else UNKNOWN))
         since(self._signal_age, instant(row["last_signal_at"]))
         self._signal_age.set_visibility(row["last_signal_at"] is not None)
+        self._refused.set_visibility(bool(why.get("refusals")))
+        self._refused_none.set_visibility(not why.get("refusals"))
         self._refused.show([_refusal(topic, one) for one in why.get("refusals") or ()])
         share = percent(row["share"]) if row["share"] is not None else "share of the equity unknown"
         text(self._share, f"{row['use']}, {share}{' of the equity' if row['share'] is not None else ''}")
@@ -214,18 +228,16 @@ class Card:
         if gates == self._gates:
             return
         self._gates = list(gates)
+        text(self._waits_title, "Holds" if any(gate.startswith("holds: ") for gate in gates) else "Waits for")
         self._waits_box.clear()
         with self._waits_box:
             if not gates:
                 ui.label("It does not say.").classes("mute")
             for gate in gates:
-                kind, mark, said = next(
-                    ((kind, mark, gate.removeprefix(head)) for head, kind, mark in GATES if gate.startswith(head)),
-                    ("", "·", gate),
-                )
+                kind, mark, said = _gate(gate)
                 with ui.element("div").classes(f"gate {kind}"):
                     words("i", mark)
-                    words("span", said)
+                    words("span", brief(said))
 
     def _show_result(self, profit: Mapping[str, Any]) -> None:
         values = {part: number(profit.get(part)) for part in PARTS}
@@ -252,20 +264,18 @@ class Card:
         self._config = config
         self._values.clear()
         with self._values:
-            for name, value in config.items():
+            for name, value in _flat(config):
                 words("span", spoken(name))
-                words("span", plain(value)).classes("num")
+                words("span", brief(plain(value))).classes("num")
 
     def _show_trips(self, trips: Sequence[Row], *, is_known: bool) -> None:
-        profits = [found for trip in trips if (found := number(trip["pnl"])) is not None]
+        ended = [trip for trip in trips if trip["closed"] is not None]
+        profits = [found for trip in ended if (found := number(trip["pnl"])) is not None]
         won = sum(1 for profit in profits if profit > 0)
-        score = (
-            f"{len(trips)} closed, {won} won, {signed(sum(profits))}"
-            if trips
-            else "none closed yet"
-            if is_known
-            else ""
-        )
+        said = [f"{len(ended)} closed, {won} won, {signed(sum(profits))}"] if ended else []
+        if len(trips) > len(ended):
+            said.append(f"{len(trips) - len(ended)} still open")
+        score = "; ".join(said) or ("none yet" if is_known else "")
         text(self._score, score)
         self._trip_sheet.show([_trip(at, trip) for at, trip in enumerate(trips[:12])])
 
@@ -337,6 +347,22 @@ def _read(old: Any, written: Any) -> Any:
     if isinstance(old, (int, float)) and (isinstance(found, bool) or not isinstance(found, (int, float))):
         raise ValueError(f"{written!r} is no number")  # noqa: TRY004 (of a text, not of a type)
     return found
+
+
+def _flat(config: Mapping[str, Any], under: str = "") -> list[tuple[str, Any]]:
+    """Parameters one below the other, also those that are inside another."""
+    found: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        found += _flat(value, f"{under}{name} ") if isinstance(value, Mapping) else [(under + name, value)]
+    return found
+
+
+def _gate(gate: str) -> tuple[str, str, str]:
+    """How a line is drawn: its class, its mark and its words."""
+    for head, kind, mark, said in GATES:
+        if gate.startswith(head):
+            return kind, mark, said + gate.removeprefix(head)
+    return "", "·", gate
 
 
 def _refusal(topic: Topic, one: Row) -> dict[str, Any]:
