@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
@@ -460,8 +461,8 @@ _BEGINNINGS = frozenset({"Signal", "SubmitOrder", "SubmitPair", "OrderSubmitted"
 """What has the trace of whatever wanted an order. Of a fact of its later life that may be another: a paper venue's fill has
 the trace of the quote that filled it."""
 
-_ATTEMPTS = 200
-_NAMED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+_SOON_S = 10
+"""How long after the last line of a story others may still say something on hearing it."""
 
 
 def story(home: Path, sought: str) -> Story:
@@ -474,27 +475,108 @@ def story(home: Path, sought: str) -> Story:
     Returns:
         Its lines; none where nobody said anything of it.
     """
-    about = _naming(home, {sought})
-    traces = (
-        {sought} if any(sought in {line.rest.get("trace"), line.rest.get("request_id")} for line in about) else set()
-    )
-    traces |= {line.rest["trace"] for line in about if line.rest.get("id") == sought and _is_trace(line)}
-    orders = {order for line in about if (order := _order(line))}
-    pairs = {order.rpartition("-")[0] for order in orders}
+    search = _Search(home)
+    search.naming(sought)
+    about = search.lines()
+    traces = {sought} if any(sought in {one.rest.get("trace"), one.rest.get("request_id")} for one in about) else set()
+    traces |= {one.rest["trace"] for one in about if one.rest.get("id") == sought and _is_trace(one)}
     if not traces:  # from an order, or a pair, to what wanted it
-        own = {sought} | orders | pairs
+        orders = {order for one in about if (order := _order(one))}
+        own = {sought} | orders | {order.rpartition("-")[0] for order in orders}
+        search.naming(*own)
         traces = {
-            line.rest["trace"]
-            for line in _naming(home, own)
-            if line.event in _BEGINNINGS and _is_trace(line) and not own.isdisjoint(map(str, _said(line).values()))
+            one.rest["trace"]
+            for one in search.lines()
+            if one.event in _BEGINNINGS and _is_trace(one) and not own.isdisjoint(map(str, _said(one).values()))
         }
-    pairs = {str(_said(line)["pair_id"]) for line in _naming(home, traces | pairs) if "pair_id" in _said(line)}
     # And from what wanted it to all that came of it, whatever trace that has.
-    orders |= {order for line in _naming(home, traces | pairs) if (order := _order(line))}
-    orders |= {order for line in _naming(home, _legs(pairs)) if (order := _order(line))}
-    heard = {str(line.rest["id"]) for line in _naming(home, orders) if "id" in line.rest and _order(line) in orders}
-    lines = _naming(home, {sought} | traces | orders | pairs | heard)
-    return Story(sought, tuple(sorted(traces)), tuple(sorted(orders)), tuple(_causes_first(lines)))
+    search.naming(*traces)
+    pairs = {str(_said(one)["pair_id"]) for one in search.lines() if "pair_id" in _said(one)}
+    search.naming(*pairs)
+    search.legs_of(*pairs)
+    orders = {order for one in search.lines() if (order := _order(one))}
+    search.naming(*orders)
+    search.caused_by({str(one.rest["id"]) for one in search.lines() if "id" in one.rest and _order(one)})
+    return Story(sought, tuple(sorted(traces)), tuple(sorted(orders)), tuple(_causes_first(search.lines())))
+
+
+class _Search:
+    """The lines of all logs that were found so far."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._found: dict[bytes, Line] = {}
+        self._named: set[str] = set()
+
+    def lines(self) -> list[Line]:
+        """All of them, by time."""
+        return sorted(self._found.values(), key=_when)
+
+    def naming(self, *names: str) -> None:
+        """Find those in which one of these stands as a value of its own."""
+        new = {name for name in names if name} - self._named
+        self._named |= new
+        self._find([_quoted(name) for name in new])
+
+    def legs_of(self, *pairs: str) -> None:
+        """Find those of the orders of pairs: the broker counts them."""
+        self._find([_quoted(f"{pair}-")[:-1] for pair in pairs])
+
+    def caused_by(self, ids: set[str]) -> None:
+        """Find what was said on hearing these; while the story goes on, and soon after."""
+        lines = self.lines()
+        if not lines:
+            return
+        since, until = lines[0].ts, _later(lines[-1].ts, _SOON_S)
+        for whole in self._files():
+            for text in whole[_begins(whole, since) : _begins(whole, until)].splitlines():
+                line = _line(text)
+                if line is not None and line.rest.get("cause") in ids:
+                    self._found[text] = line
+
+    def _find(self, needles: Sequence[bytes]) -> None:
+        for whole in self._files() if needles else ():
+            for needle in needles:
+                at = whole.find(needle)
+                while at >= 0:
+                    end = whole.find(b"\n", at)
+                    text = whole[whole.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(whole)]
+                    line = _line(text)
+                    if line is not None:
+                        self._found[text] = line
+                    at = whole.find(needle, end) if end >= 0 else -1
+
+    def _files(self) -> Iterator[bytes]:
+        for node in nodes(self._home):
+            for path in _files(self._home, node):
+                with contextlib.suppress(FileNotFoundError):
+                    yield path.read_bytes()
+
+
+_WRITTEN_AT = re.compile(rb'"ts":"([^"]+)"')
+
+
+def _begins(whole: bytes, ts: str) -> int:
+    """Where the first line of a file begins that was written at a time or after it."""
+    low, high = 0, len(whole)
+    while low < high:
+        middle = whole.rfind(b"\n", low, (low + high) // 2) + 1 or low
+        end = whole.find(b"\n", middle)
+        end = len(whole) if end < 0 else end + 1
+        said = _WRITTEN_AT.search(whole, middle, end)
+        if said is not None and said[1].decode() < ts:
+            low = end
+        else:
+            high = middle
+    return low
+
+
+def _later(ts: str, seconds: float) -> str:
+    try:
+        then = datetime.fromisoformat(ts)
+    except ValueError:  # no line of ours
+        return ts
+    return (then + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
 def _causes_first(lines: Sequence[Line]) -> Iterator[Line]:
@@ -511,20 +593,6 @@ def _causes_first(lines: Sequence[Line]) -> Iterator[Line]:
                 yield one
 
 
-def _naming(home: Path, names: set[str]) -> list[Line]:
-    """Every line in which one of these stands as a value of its own, by time."""
-    wanted = {_quoted(name)[1:-1] for name in names if name}
-    found: list[Line | None] = []
-    for node in nodes(home):
-        for path in _files(home, node):
-            with contextlib.suppress(FileNotFoundError):
-                whole = path.read_bytes()
-                if len(wanted) < 32 and not any(name in whole for name in wanted):
-                    continue
-                found += [_line(text) for text in whole.splitlines() if not wanted.isdisjoint(_NAMED.findall(text))]
-    return sorted((line for line in found if line is not None), key=_when)
-
-
 def _quoted(name: str) -> bytes:
     return msgspec.json.encode(name)
 
@@ -537,11 +605,6 @@ def _said(line: Line) -> Mapping[str, Any]:
 def _order(line: Line) -> str:
     """The order that a line is about; empty where it is about none."""
     return str(_said(line).get("client_order_id") or "")
-
-
-def _legs(pairs: Iterable[str]) -> set[str]:
-    """What the orders of pairs may be called: the broker counts them."""
-    return {f"{pair}-{attempt}" for pair in pairs for attempt in range(1, _ATTEMPTS)}
 
 
 def _is_trace(line: Line) -> bool:

@@ -349,6 +349,16 @@ def test_what_a_request_set_going_begins_with_the_request(tmp_path, log_of, orde
     assert story(tmp_path, "v-1").lines == story(tmp_path, request).lines
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_time_is_found_in_a_file_without_reading_all_of_it(seed):
+    chance = random.Random(seed)
+    times = sorted(chance.choices(range(100), k=chance.randrange(30)))
+    lines = [json.dumps({"node": "a" * chance.randrange(200), "ts": f"{ts:03}"}, separators=(",", ":")) for ts in times]
+    whole = "".join(f"{line}\n" for line in lines).encode()
+    for wanted in range(101):
+        assert whole[logs._begins(whole, f"{wanted:03}") :].count(b"\n") == sum(ts >= wanted for ts in times)
+
+
 def test_of_what_nobody_named_there_is_no_story(traded):
     home, _ = traded
     assert story(home, "nobody-said-this").lines == ()
