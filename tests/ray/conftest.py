@@ -18,6 +18,8 @@ WHOLE_ENGINES = {
     "test_kills.py",
     "test_paper.py",
     "test_processes.py",
+    "test_serve.py",
+    "test_redis.py",
     "test_sweep.py",
 }
 """What takes minutes, and has a target of its own."""
