@@ -10,6 +10,7 @@ import json
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -31,6 +32,8 @@ TURN_S: Final = 0.5
 TICK_S: Final = 1.0
 LIMIT_S: Final = 10.0
 DAY_S: Final = 86_400
+FOUND: Final = Decimal("0.01")
+"""How near the equity is to what it was found to be, once all that the account holds was heard of."""
 
 _log = structlog.get_logger("page")
 
@@ -363,9 +366,24 @@ def mode(status: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def settled(curve: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """A curve without its beginning, while the account was still being heard of: there, what the equity is made of is not known."""
+    """A curve without its beginning, while the account was still being heard of coin by coin.
+
+    There it is not known what the equity is made of; or nothing is earned yet, and the equity is far from what it was found
+    to be in the end. Where no point knows its parts, nothing is left out.
+    """
     first = next((i for i, point in enumerate(curve) if point.get("parts")), None)
-    return curve if first is None else curve[first:]
+    if first is None:
+        return curve
+    idle = first
+    while idle + 1 < len(curve) and not any(map(number, (curve[idle].get("parts") or {}).values())):
+        idle += 1
+    found = number(curve[idle].get("equity"))
+    while found and first < idle:
+        here = number(curve[first].get("equity"))
+        if here is not None and abs(here / found - 1) < FOUND:
+            break
+        first += 1
+    return curve[first:]
 
 
 def day_change(curve: Sequence[dict[str, Any]]) -> tuple[str, str, str]:

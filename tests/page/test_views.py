@@ -75,7 +75,19 @@ def test_a_curve_begins_where_it_is_known_what_it_is_made_of():
     heard[2]["parts"] = heard[3]["parts"] = {"price": "0"}
 
     assert layout.settled(heard) == heard[2:]
+    assert layout.settled([]) == []
     assert layout.settled(_points("0", "50")) == _points("0", "50")
+
+
+def test_a_curve_begins_where_all_that_the_account_holds_was_heard_of():
+    heard = _points("100", "900", "1000", "1001", "1003", "900")
+    for point, fees in zip(heard, ("0", "0", "0", "0", "-1", "-2"), strict=True):
+        point["parts"] = {"price": "0", "fees": fees}
+
+    assert layout.settled(heard) == heard[2:]
+    assert layout.settled(heard[2:]) == heard[2:]
+    assert layout.settled(heard[:3]) == heard[2:3]
+    assert layout.settled(heard[4:]) == heard[4:]
 
 
 def test_the_drawdown_is_from_the_highest_so_far():

@@ -59,7 +59,7 @@ def build(store: Store) -> None:
     def trades() -> Topic:
         return store.see("/trades", every_s=5.0, limit=TRIPS)
 
-    box = ui.element("div").classes("grid")
+    box = ui.element("div").classes("grid level")
     cards: dict[str, Card] = {}
 
     def refresh() -> None:
