@@ -581,11 +581,12 @@ def _addresses(home: Path, around: "Surroundings") -> str:
     from actors.front import API_TOKEN
 
     lines = [""]
-    if around.page:
-        lines.append(f"The page           {around.page_url}")
-    if around.api:
+    if around.page_url is not None:
+        lines.append(f"The page           {around.page_url}{'' if around.page else '   (does not answer yet)'}")
+    if around.api_url is not None:
         lines.append(
             f"The API            {around.api_url}/docs   what changes something needs the token in {home / API_TOKEN}"
+            f"{'' if around.api else '   (does not answer yet)'}"
         )
     if around.dashboard is not None:
         lines.append(f"Ray's dashboard    {around.dashboard}   it asks for the token in {home / 'ray.token'}")

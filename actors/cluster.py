@@ -182,7 +182,9 @@ def processes(home: Path) -> list[Any]:
     return [] if found is None else list(detached.marked(found.leader.mark))
 
 
-def _start(home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb: int | None) -> Address:
+def _start(
+    home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb: int | None, usual: bool = True
+) -> Address:
     folder = _folder()
     # Ray opens its own directories to everybody; nobody passes the one above.
     inner = folder / "r"
@@ -197,10 +199,10 @@ def _start(home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb
         "--dashboard-agent-listen-port=0",
         "--dashboard-agent-grpc-port=0",
         "--runtime-env-agent-port=0",
-        f"--metrics-export-port={_usual(METRICS_PORT) if dashboard else 0}",
+        f"--metrics-export-port={_port(METRICS_PORT if usual else 0) if dashboard else 0}",
         f"--include-dashboard={dashboard}",
         "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={_usual(DASHBOARD_PORT) if dashboard else 0}",
+        f"--dashboard-port={_port(DASHBOARD_PORT if usual else 0) if dashboard else 0}",
         f"--temp-dir={inner}",
         "--no-monitor",  # it would ask a cloud for more machines
         "--disable-usage-stats",
@@ -218,7 +220,10 @@ def _start(home: Path, *, dashboard: bool, num_cpus: int | None, object_store_mb
     _write(home / _STARTED, msgspec.json.format(msgspec.json.encode(begun)))
     if _outcome(leader) != 0:
         _remove(home, begun)
-        raise ClusterError(f"Ray does not start: {_last_line(log)} (all of it is in {log})")
+        why = _last_line(log)
+        if usual and "address already in use" in why:  # another Ray was begun in the same moment
+            return _start(home, dashboard=dashboard, num_cpus=num_cpus, object_store_mb=object_store_mb, usual=False)
+        raise ClusterError(f"Ray does not start: {why} (all of it is in {log})")
     address = (inner / "ray_current_cluster").read_text().strip()
     pids = {name: process.pid for process in detached.marked(leader.mark) if (name := _role(process))}
     page = f"http://127.0.0.1:{_port_of(options)}" if dashboard else None
@@ -288,8 +293,8 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="hean-", dir=above if len(above) <= _LONGEST_TEMP - 14 else "/tmp"))  # noqa: S108
 
 
-def _usual(usual: int) -> int:
-    """A port by which people know something, where it is free, else any. Should somebody take it meanwhile, the start says so."""
+def _port(usual: int) -> int:
+    """The port by which people know something where it is free, else any."""
     for port in (usual, 0):
         with socket.socket() as trial, suppress(OSError):
             trial.bind(("127.0.0.1", port))
