@@ -14,6 +14,7 @@ import pytest
 from actors import cluster as ray_cluster
 from actors.http.home import read_token
 from actors.up import BEGUN
+from actors.words import Phase
 from hean.errors import HeanError
 from tests.ray.stage import BUSY, CHURN, acting
 
@@ -101,6 +102,7 @@ def test_the_api_outlives_its_parts_and_the_engine_outlives_the_api(cluster, add
         assert [one.status_code for one in said] == [200, 200]
         assert said[0].content == said[1].content
         assert said[1].headers["idempotent-replayed"] == "true"
+        stage.wait("the end of its start", lambda status: status.phase is Phase.RUNNING)  # then it ends in order
 
 
 def test_it_listens_on_loopback_alone(cluster, address):
