@@ -119,7 +119,8 @@ class Confirmation:
         self._command: Command | None = None
         self._sending = False
         self._shown: Sequence[Effect] | None = None
-        self.dialog = ui.dialog().props('aria-labelledby="deed-title"')
+        with ui.context.client.content:  # it outlives what it was opened from, such as a form that closes
+            self.dialog = ui.dialog().props('aria-labelledby="deed-title"')
         self.dialog.on("hide", self.dialog.delete)
         with self.dialog, ui.card().classes("deed danger" if deed.danger else "deed").mark("deed"):
             self._draw()
@@ -379,5 +380,7 @@ def request_line(request_id: str) -> None:
 
 
 def _sentence(body: Mapping[str, Any]) -> str:
-    said = str(body.get("said") or body.get("run_id") or "done")
+    if "run_id" in body and "said" not in body:
+        return f"{body['run_id']} is {str(body.get('status') or 'under way').lower()}."
+    said = str(body.get("said") or "done")
     return said[:1].upper() + said[1:] + ("" if said.endswith(".") else ".")

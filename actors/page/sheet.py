@@ -98,6 +98,11 @@ class Sheet(Element, component="static/sheet.js"):
             self._props["rows"] = list(wanted.items())
         self.run_method("patch", list(wanted) if moved else None, changed)
 
+    def say_empty(self, title: str, words: str) -> None:
+        """What is said where there are no rows."""
+        if self._props["empty"] != [title, words]:
+            self._props["empty"] = [title, words]
+
     def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {"tone": row.get("tone", ""), "cells": [_cell(row.get(column.name)) for column in self._columns]}
 

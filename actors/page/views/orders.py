@@ -27,6 +27,7 @@ STATUS_TONES: Final = {
     "expired": "",
 }
 SHOWN: Final = 200
+_FILTERED: Final = ("None of them", "There are some, and the filters above let none of them through.")
 _MOST: Final = 500
 
 
@@ -152,6 +153,7 @@ class Blotter:
         wanted = [row for row in rows if self._wants(row)]
         shown = wanted[: self._more * SHOWN]
         self._known = {_key(row): row for row in shown}
+        self._sheet.say_empty(*(_FILTERED if rows else self.tab.empty))
         self._sheet.show([{"key": _key(row), **self.tab.write(topic, row)} for row in shown])
         text(self._count, f"{len(wanted)} of {len(rows)}" if len(wanted) != len(rows) else f"{len(rows)}")
         text(self._sum, _sum(wanted) if self.tab.name == "Round trips" else "")

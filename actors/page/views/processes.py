@@ -176,11 +176,17 @@ def _row(run: Mapping[str, Any], *, is_chosen: bool) -> dict[str, Any]:
     return {
         "key": run["run_id"],
         "tone": "here" if is_chosen else "",
-        "run": run["run_id"],
+        "run": Cell(_short(run["run_id"]), hint=run["run_id"]),
         "status": Cell(status.lower(), STATUS_TONES.get(status, ""), badge=True),
         "steps": Cell(f"{done}/{len(steps)}", bar=100 * done / len(steps) if steps else 0.0),
         "asked": Cell(since=instant(run.get("asked"))),
     }
+
+
+def _short(run_id: str) -> str:
+    """A run's id; of a long key the end, which tells it from others."""
+    process, _, key = run_id.partition("@")
+    return run_id if len(run_id) <= _SHORT else f"{process}@…{key[-6:]}"
 
 
 def _times(run: Mapping[str, Any]) -> None:
@@ -271,6 +277,7 @@ def _table(table: Table) -> None:
 
 
 _OPEN: Final = 12
+_SHORT: Final = 28
 
 _COLUMNS: Final = (
     Column("run", "Run"),
