@@ -27,7 +27,7 @@ from actors.http.port import Engine, LateError, NoEngineError
 from actors.words import ActorView, ConsumerFigures, EngineView, FeedFigures, Phase, Picture
 from hean.errors import HeanError
 from hean.messages import ProfitParts, TradingState
-from hean.monitor import PARTS, TICK_TO_ORDER_BUCKETS, MonitorState, Status
+from hean.monitor import PARTS, TICK_TO_ORDER_BUCKETS, MonitorState, Status, StrategyView
 
 router = APIRouter(tags=["metrics"])
 
@@ -123,6 +123,7 @@ def _engine(view: EngineView) -> Iterator[Metric]:
 
 def _money(picture: Picture) -> Iterator[Metric]:
     view, seen = picture.view, picture.monitor
+    strategies = _by_name(seen)
     profits = {name or _RESERVE: one for name, one in seen.profits.items()}
     equity: list[tuple[Sequence[str], Number | None]] = [(("",), view.equity)]
     if view.equity is not None:
@@ -143,7 +144,7 @@ def _money(picture: Picture) -> Iterator[Metric]:
     yield from _gauge(
         "hean_capital_share",
         "Share of the equity that a strategy is allotted.",
-        [((name,), one.share) for name, one in seen.strategies.items()],
+        [((name,), one.share) for name, one in strategies.items()],
         "strategy",
     )
     yield from _gauge(
@@ -160,7 +161,7 @@ def _money(picture: Picture) -> Iterator[Metric]:
         "What a strategy holds of an instrument, signed, in base units.",
         [
             ((strategy, instrument), held.quantity)
-            for strategy, one in seen.strategies.items()
+            for strategy, one in strategies.items()
             for instrument, held in one.positions.items()
         ],
         "strategy",
@@ -169,7 +170,7 @@ def _money(picture: Picture) -> Iterator[Metric]:
     yield from _gauge(
         "hean_fees",
         "Fees paid; rebates count against them.",
-        [((name, coin), fee) for name, one in seen.strategies.items() for coin, fee in one.fees.items()],
+        [((name, coin), fee) for name, one in strategies.items() for coin, fee in one.fees.items()],
         "strategy",
         "currency",
     )
@@ -182,7 +183,7 @@ def _money(picture: Picture) -> Iterator[Metric]:
 
 
 def _orders(seen: MonitorState) -> Iterator[Metric]:
-    strategies = seen.strategies.items()
+    strategies = _by_name(seen).items()
     yield from _counter(
         "hean_orders",
         "Orders by what befell them: an order counts once for each.",
@@ -190,11 +191,11 @@ def _orders(seen: MonitorState) -> Iterator[Metric]:
         "strategy",
         "status",
     )
-    waiting = Counter(one.strategy for one in seen.waiting_orders.values())
+    waiting = Counter(one.strategy or _RESERVE for one in seen.waiting_orders.values())
     yield from _gauge(
         "hean_orders_waiting",
         "Orders in flight or at rest.",
-        [((name,), waiting[name]) for name in {**seen.strategies, **waiting}],
+        [((name,), waiting[name]) for name in {**_by_name(seen), **waiting}],
         "strategy",
     )
     yield from _counter("hean_trades", "Fills.", [((name,), one.trades) for name, one in strategies], "strategy")
@@ -210,6 +211,11 @@ def _orders(seen: MonitorState) -> Iterator[Metric]:
     )
 
 
+def _by_name(seen: MonitorState) -> dict[str, StrategyView]:
+    """Strategies by their labels: an empty one would be none at all."""
+    return {name or _RESERVE: one for name, one in seen.strategies.items()}
+
+
 def _parts(profit: ProfitParts) -> dict[str, Decimal]:
     return {part: getattr(profit, part) for part in PARTS}
 
@@ -219,7 +225,7 @@ def _risk(picture: Picture) -> Iterator[Metric]:
     yield from _counter(
         "hean_refusals",
         "Signals that risk refused.",
-        [((name, rule), no.count) for name, one in seen.strategies.items() for rule, no in one.refusals.items()],
+        [((name, rule), no.count) for name, one in _by_name(seen).items() for rule, no in one.refusals.items()],
         "strategy",
         "rule",
     )

@@ -347,6 +347,12 @@ def test_the_watchdog_is_spoken_of_only_where_there_is_to_be_one(dog, said):
     assert samples(exposition(None, watchdog=dog)).get(("hean_watchdog_up",)) == said
 
 
+def test_what_is_the_owner_s_own_has_a_name_too():
+    """An empty label is none: a sum over strategies would not know what it counts."""
+    state = told(PositionChanged("", PERP, Decimal(2), Decimal(0), Decimal(0)))
+    assert samples(exposition(picture(state)))["hean_position", ("instrument", PERP), ("strategy", "reserve")] == 2
+
+
 def test_actors_tell_their_age_their_lag_and_how_often_they_were_begun_anew():
     actors = (
         ActorView("risk", "RiskManagerActor", 17, True, 12.5, 3, 4.0, 900, 30),
