@@ -71,7 +71,7 @@ class AccessLog:
     def request(self, method: str, path: str, status: int, ms: float, trace: str) -> None:
         log = self._current()
         if log is not None:
-            if status >= 500:
+            if status == 500:
                 tell = log.error
             elif status >= 400:
                 tell = log.warning

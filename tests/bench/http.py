@@ -6,6 +6,7 @@ Both show the same picture, of an actor that stands for the engine; the bare one
 bound. The two take turns, so that what else the machine does falls on both.
 """
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,8 @@ def bare(home):
 
 def serve_bare(descriptor, home):
     app = build_app(Still(), home=home, token=None)
-    uvicorn.run(app, fd=descriptor, log_config=None)
+    with socket.socket(fileno=descriptor) as sock:
+        uvicorn.Server(uvicorn.Config(app, log_config=None)).run(sockets=[sock])
 
 
 def wait_for(url, seconds=60):

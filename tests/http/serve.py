@@ -46,7 +46,8 @@ def furnish(home: Path) -> Path:
 @contextmanager
 def listening(port: int = 0):
     """A socket on loopback; on any free port where none is named."""
-    with socket.socket() as sock:
+    # The protocol is named, since asyncio lets a small answer leave at once only where it knows that this is TCP.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", port))
         yield sock
