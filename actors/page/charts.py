@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nicegui.element import Element
-from nicegui.elements.echart import EChart  # importing it offers its library to the browser
+from nicegui.elements import echart  # importing it offers its library to the browser
 
 from actors.page.theme import PARTS
 from actors.page.words import basis_points, instant, number, price, quantity
 
-__all__ = ["CandleChart", "EChart", "EquityChart"]
+__all__ = ["CandleChart", "EquityChart", "echart"]
 
 Row = list[Any]
 
 
 class EquityChart(Element, component="static/equity.js", esm={"hean-chart": "static/chart"}):
-    """Equity, its drawdown and, in equal spans of time, what each part added to it. `brief` draws the equity alone."""
+    """Equity, its drawdown and, in equal spans of time, what each part added to it."""
 
     def __init__(self) -> None:
         super().__init__()

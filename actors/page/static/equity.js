@@ -5,7 +5,7 @@ const BUCKETS = 60;
 
 export default {
   template: `<div class="chart" role="img" aria-label="Equity over time, with its drawdown and what each part added"></div>`,
-  props: { points: Array, parts: Array, brief: Boolean },
+  props: { points: Array, parts: Array },
   mounted() {
     this.held = (this.points || []).slice();
     this.hidden = {};
@@ -51,7 +51,7 @@ export default {
         axisLabel: { ...font(), margin: 8 }, splitLine: { lineStyle: { color: colour("grid") } }, ...extra,
       });
       const h = this.$el.clientHeight;
-      const [a, b, c] = this.brief ? [h - 34, 0, 0] : [Math.round(h * 0.5), Math.round(h * 0.12), Math.round(h * 0.19)];
+      const [a, b, c] = [Math.round(h * 0.5), Math.round(h * 0.12), Math.round(h * 0.19)];
       this.canvas.chart.setOption({
         animation: false,
         textStyle: font(),

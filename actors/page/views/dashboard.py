@@ -18,11 +18,9 @@ from actors.page.words import (
     age,
     brief,
     counted,
-    instant,
     money,
     number,
     percent,
-    plain,
     price,
     quantity,
     signed,
@@ -499,6 +497,3 @@ def _feeds(store: Store) -> None:
             sheet.show(rows)
 
         live(store, refresh, store.status, every_s=2.0)
-
-
-__all__ = ["alerts", "build", "drawdown", "instant", "plain", "short", "signed_quantity", "totals", "waiting"]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nicegui import ui
-from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
 from actors.page import dialogs
@@ -301,7 +300,7 @@ def _history(store: Store) -> None:
             box.clear()
             with box:
                 if not found:
-                    empty_history(box)
+                    ui.label("Nothing of the kind was heard since this page began to listen.").classes("empty")
                 for fact in reversed(found):
                     word, kind = TOLD[fact["event"]]
                     with ui.element("div").classes("item"):
@@ -310,10 +309,6 @@ def _history(store: Store) -> None:
                         since(ui.label().classes("mute num"), instant(fact.get("ts")))
 
         live(store, refresh, every_s=1.0)
-
-
-def empty_history(_box: Element) -> None:
-    ui.label("Nothing of the kind was heard since this page began to listen.").classes("empty")
 
 
 def _sentence(event: str, said: Row) -> str:
