@@ -66,7 +66,9 @@ def test_a_sandbox_trades_survives_the_end_of_ray_and_is_ended(commands, tmp_pat
     assert began["engine"]["phase"] == "RUNNING"
     around = began["surroundings"]
     assert (around["ray"], around["exchange"], around["watchdog"]) == (True, True, True)
-    assert commands.json("up", "--no-api", "--no-page")["engine"]["epoch"] == began["engine"]["epoch"], "up twice is up once"
+    assert commands.json("up", "--no-api", "--no-page")["engine"]["epoch"] == began["engine"]["epoch"], (
+        "up twice is up once"
+    )
     commands.wait("position", lambda engine: any(one["strategy"] for one in engine["positions"]))
     assert "submitted" in commands.run("why").stdout
     assert commands.run("logs", "--node", "risk").stdout
