@@ -160,20 +160,26 @@ def connect(home: Path) -> Address:
     ray_constants.ENABLE_RAY_CLUSTER = False
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
-    on_end = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=found.address,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            ignore_reinit_error=True,
-        )
+        with _signal_kept():
+            ray.init(
+                address=found.address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                ignore_reinit_error=True,
+            )
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as refusal:
         raise ClusterError(f"Ray at {found.address} does not take us in: {_first_line(str(refusal))}") from refusal
-    if on_end is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_end)  # Ray takes the signal for itself; it is the caller's
     return found
+
+
+def leave() -> None:
+    """Leave the cluster, if this process is in one."""
+    import ray
+
+    with _signal_kept():
+        ray.shutdown()
 
 
 def processes(home: Path) -> list[Any]:
@@ -328,6 +334,15 @@ def _shell(home: Path, started: Address) -> str:
     if started.dashboard is not None:
         said = {**said, "RAY_API_SERVER_ADDRESS": started.dashboard}
     return "".join(f"export {name}='{value}'\n" for name, value in said.items() if name != "RAY_START_HOOK")
+
+
+@contextmanager
+def _signal_kept() -> Iterator[None]:
+    """Leave SIGTERM to whoever heard it before: Ray takes it for itself as it joins, and lets it kill us once it has left."""
+    on_end = signal.getsignal(signal.SIGTERM)
+    yield
+    if on_end is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_end)
 
 
 @contextmanager

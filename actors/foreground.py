@@ -162,9 +162,7 @@ def _begin(wanted: Wanted, tell: Tell) -> EngineView | None:
             _begin_prometheus(home, wanted.prometheus, tell)
         return up.wait_until_running(home, wanted.wait_s, lambda view: tell(up.progress(view)))
     finally:
-        import ray
-
-        ray.shutdown()
+        cluster.leave()
 
 
 def _end(home: Path, say: Tell) -> None:

@@ -387,10 +387,7 @@ def end(home: Path, tell: Tell) -> None:
             _end_process(folder / file, tell)
     if cluster.known(home) is not None:
         tell("stopping Ray")
-        with suppress(ImportError):
-            import ray
-
-            ray.shutdown()
+        cluster.leave()
         cluster.stop(home)
 
 

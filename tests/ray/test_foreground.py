@@ -74,7 +74,7 @@ class Demo:
 
     def end(self, number):
         self.process.send_signal(number)
-        time.sleep(0.3)
+        time.sleep(1)
         self.process.send_signal(signal.SIGINT)  # somebody is impatient
         assert self.process.wait(120) == 0, self.said()
 
@@ -135,6 +135,8 @@ def test_everything_is_shown_looked_after_and_ended(demo):
     assert demo.wait("trading", demo.trades)["epoch"] > life
     assert demo.wait("page", demo.shows)
 
+    demo.wait("rest", lambda: demo.said().rstrip().endswith("running"))
+    time.sleep(5)  # whoever began it has left Ray
     demo.end(signal.SIGTERM)
     assert left(demo.home) == []
     assert not cluster.is_running(demo.home)
