@@ -1,16 +1,18 @@
 """A request that is sent twice is done once: the answer to an Idempotency-Key is kept for a day, in the mode's directory.
 
 The table is shared by all replicas and outlives them. Of a request only digests are kept. What did nothing may be tried
-again under its key: only answers that something was done are kept.
+again under its key: only answers that something was done are kept. Where the table cannot be used, what must never wait for
+its turn is done all the same: to do that twice is no harm.
 """
 
+import asyncio
 import hashlib
 import os
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from actors.http.problems import problem
+from actors.http.problems import RETRY_S, problem
+from actors.http.security import ALWAYS_ALLOWED
 from hean.units import HOUR, SECOND
 
 HEADER = "Idempotency-Key"
@@ -119,6 +122,7 @@ class Once:
     def __init__(self, app: ASGIApp, folder: Callable[[], Path | None]) -> None:
         self._app = app
         self._folder = folder
+        self._under_way: set[asyncio.Task[list[Message]]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get(HEADER) if scope["type"] == "http" and scope["method"] == "POST" else None
@@ -137,7 +141,11 @@ class Once:
         key = digest(given)
         fingerprint = digest(scope["method"], scope["path"], body)
         table = AnswerTable(where / TABLE)
-        known = await run_sync(table.begin, key, fingerprint)
+        try:
+            known = await run_sync(table.begin, key, fingerprint)
+        except (OSError, sqlite3.Error) as trouble:
+            await self._without_table(scope, body, receive, send, trouble)
+            return
         if isinstance(known, Refusal):
             headers = {"Retry-After": "1"} if known.status == 409 else None
             await problem(scope, known.status, known.detail, kind="idempotency", headers=headers)(scope, receive, send)
@@ -148,19 +156,45 @@ class Once:
         else:
             await self._go_ahead(scope, body, receive, send, table, key)
 
+    async def _without_table(self, scope: Scope, body: bytes, receive: Receive, send: Send, trouble: Exception) -> None:
+        if scope["path"] in ALWAYS_ALLOWED:
+            await self._app(scope, _again(body, receive), send)
+            return
+        said = f"nothing was done: {TABLE} cannot be used ({trouble}); see to the disk, or send it without {HEADER}"
+        headers = {"Retry-After": str(RETRY_S)}
+        await problem(scope, 503, said, kind="idempotency", headers=headers)(scope, receive, send)
+
     async def _go_ahead(
         self, scope: Scope, body: bytes, receive: Receive, send: Send, table: AnswerTable, key: str
     ) -> None:
+        # Whoever leaves does not take it along: Ray Serve ends what nobody waits for, and half of it may be done.
+        task = asyncio.create_task(self._done(scope, _again(body, receive), table, key))
+        self._under_way.add(task)
+        task.add_done_callback(self._over)
+        for message in await asyncio.shield(task):
+            await send(message)
+
+    async def _done(self, scope: Scope, receive: Receive, table: AnswerTable, key: str) -> list[Message]:
+        """Do it, and keep what is answered before it is sent: whoever has the answer gets the same one again."""
         recorded = _Recorded()
         try:
-            await self._app(scope, _again(body, receive), recorded)
+            await self._app(scope, receive, recorded)
         except Exception:
-            await run_sync(table.end, key, None)
+            await run_sync(_end, table, key, None)
             raise
-        # Kept before it is sent: whoever has the answer gets the same one again.
-        await run_sync(table.end, key, recorded.answer() if 200 <= recorded.status < 300 else None)
-        for message in recorded.messages:
-            await send(message)
+        await run_sync(_end, table, key, recorded.answer() if 200 <= recorded.status < 300 else None)
+        return recorded.messages
+
+    def _over(self, task: asyncio.Task[list[Message]]) -> None:
+        """Let go of it; its failure has been heard by who waited, or by nobody any more."""
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+
+def _end(table: AnswerTable, key: str, answer: Answer | None) -> None:
+    with suppress(OSError, sqlite3.Error):  # what was done is answered all the same
+        table.end(key, answer)
 
 
 class _Recorded:

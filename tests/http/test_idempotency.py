@@ -1,12 +1,13 @@
 """A request sent twice under one key is done once: at the same time, after a restart, and from another replica."""
 
+import asyncio
 import sqlite3
 import stat
 import threading
 
 import pytest
 
-from actors.http.idempotency import ABANDONED_NS, KEPT_NS, TABLE, Answer, AnswerTable, Refusal
+from actors.http.idempotency import ABANDONED_NS, KEPT_NS, TABLE, Answer, AnswerTable, Once, Refusal
 from hean.errors import HeanError
 from tests.http.conftest import acting
 from tests.http.fake_engine import FakeEngine, gone
@@ -199,3 +200,62 @@ def test_replicas_share_one_table(tmp_path, clock):
     assert isinstance(other.begin("a", "1"), Refusal)
     one.end("a", DONE)
     assert other.begin("a", "1") == DONE
+
+
+@pytest.mark.parametrize(("path", "status"), [("/engine/kill", 200), ("/engine/stop", 200), ("/engine/reset", 503)])
+def test_where_the_table_cannot_be_used_only_what_must_never_wait_is_done(own, path, status):
+    (own.folder / TABLE).write_bytes(b"no database" * 100)
+    answer = own.person.post(path, json=WHY, headers=KEY)
+
+    assert answer.status_code == status, answer.text
+    assert len(own.engine.told) == (status == 200)
+    assert status == 200 or "nothing was done" in answer.json()["detail"]
+
+
+def test_what_was_done_is_answered_where_that_cannot_be_kept(own):
+    kill = own.engine.kill
+
+    async def full(*arguments, **named):
+        (own.folder / TABLE).write_bytes(b"no database" * 100)
+        return await kill(*arguments, **named)
+
+    own.engine.kill = full
+    assert own.person.post("/engine/kill", json=WHY, headers=KEY).status_code == 200
+
+
+def test_who_leaves_does_not_take_the_request_along(tmp_path):
+    done = []
+
+    async def app(_scope, receive, send):
+        await receive()
+        at_work.set()
+        await go_on.wait()
+        done.append("it")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def ask():
+        async def receive():
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message):
+            heard.append(message.get("body"))
+
+        heard = []
+        await once(dict(scope), receive, send)
+        return heard[-1]
+
+    async def story():
+        first = asyncio.create_task(ask())
+        await at_work.wait()
+        first.cancel()  # as Ray Serve does when the client has gone
+        await asyncio.gather(first, return_exceptions=True)
+        go_on.set()
+        await asyncio.gather(*once._under_way)
+        return await ask()
+
+    scope = {"type": "http", "method": "POST", "path": "/it", "headers": [(b"idempotency-key", b"3f1c")]}
+    once, at_work, go_on = Once(app, folder=lambda: tmp_path), asyncio.Event(), asyncio.Event()
+
+    assert asyncio.run(story()) == b"done"
+    assert done == ["it"]
