@@ -49,6 +49,9 @@ HELLO_S = 10.0
 PATIENCE_S = 30.0
 """How long a client may take to acknowledge anything, before it is dropped."""
 
+_FURTHEST = 1 << 40
+"""No log is as long, and no file system refuses to go there."""
+
 STATE_S = 0.1
 STILL_S = 1.0
 """How often the state is sent at most; and how often where nothing has changed but its age."""
@@ -673,9 +676,12 @@ def _places(cursor: str) -> dict[str, logs.Place]:
     if not cursor:
         return {}
     try:
-        return msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor), type=dict[str, logs.Place])
+        found = msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor), type=dict[str, logs.Place])
+        if all(0 <= place.at <= _FURTHEST for place in found.values()):
+            return found
     except (ValueError, binascii.Error, msgspec.DecodeError):
-        raise RefusedError(UNREADABLE, "after.logs: it is no cursor of a frame of logs") from None
+        pass
+    raise RefusedError(UNREADABLE, "after.logs: it is no cursor of a frame of logs")
 
 
 # --- frames and messages --------------------------------------------------------------------------

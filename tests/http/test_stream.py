@@ -1,6 +1,7 @@
 """The stream, over real sockets: whoever comes back has missed nothing, and whoever is slow costs nothing."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import random
@@ -427,6 +428,11 @@ def test_when_the_last_client_is_gone_nothing_is_looked_at_any_more(serve):
 # --- who is not understood --------------------------------------------------------------------------
 
 
+def cursor(at):
+    """How far somebody says to have read the log of risk."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode({"risk": ("", at)})).decode()
+
+
 @pytest.mark.parametrize(
     ("said", "code", "names"),
     [
@@ -439,6 +445,8 @@ def test_when_the_last_client_is_gone_nothing_is_looked_at_any_more(serve):
         ('{"channels": ["facts"], "after": {"facts": -1}}', 4400, "after.facts"),
         ('{"channels": ["logs"], "after": {"logs": "!!!"}}', 4400, "after.logs"),
         ('{"channels": ["logs"], "after": {"logs": "gaFh"}}', 4400, "after.logs"),
+        (json.dumps({"channels": ["logs"], "after": {"logs": cursor(-5)}}), 4400, "after.logs"),
+        (json.dumps({"channels": ["logs"], "after": {"logs": cursor(2**62)}}), 4400, "after.logs"),
         ('{"channels": ["state"], "token": "wrong"}', 4401, "token"),
         (b"\\xff\\xfe", 4400, "expected"),
         ('{"channels": ["state"], "token": "' + "x" * 20_000 + '"}', 1009, "bytes"),
