@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -72,6 +73,7 @@ def configured(
     made: EngineSettings = validated(EngineSettings, tree)
     after = {one.name: one for one in live_strategies(made)}
     _must_own(before, after, held)
+    _must_last(made)
     found = _unlike(_plain(before[strategy]), _plain(after[strategy]))
     if not found:
         raise ConfigError(f"{strategy}: nothing would change, all of that is so already")
@@ -102,6 +104,15 @@ def _must_own(
         lost = sorted(set(instruments) - set(after[name].instruments)) if name in after else []
         if lost:
             raise ConfigError(f"{name} holds {', '.join(lost)}, and would trade it no more: let it close that first")
+
+
+def _must_last(settings: EngineSettings) -> None:
+    """The engine is begun anew from what is written down, and JSON knows no infinity."""
+    kept = None
+    with suppress(ConfigError):
+        kept = validated(EngineSettings, json.loads(settings.model_dump_json()))
+    if kept != settings:
+        raise ConfigError("a number that is not finite cannot be written down for the next start: name another")
 
 
 def _plain(strategy: Strategy) -> dict[str, Any]:

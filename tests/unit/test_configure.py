@@ -72,6 +72,8 @@ def test_a_share_that_is_left_free_makes_others_grow():
         ("impulse-BTC", {"triger": 1}, {}, "triger: no such setting; did you mean trigger"),
         ("impulse-BTC", {"trigger": "much"}, {}, "trigger"),
         ("impulse-BTC", {"share": 2}, {}, "share"),
+        ("impulse-BTC", {"trigger": float("inf")}, {}, "not finite"),
+        ("impulse-BTC", {"sizing.notional": "inf"}, {}, "finite"),
         ("impulse-BTC", {"share": "0.4"}, {}, "nothing would change"),
         ("impulse-BTC", {"name": "other"}, {}, "two strategies are called other"),
         ("alone", {"name": "other"}, {}, "keeps its name"),
