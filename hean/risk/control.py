@@ -274,10 +274,11 @@ class Control:
             yield from self._begin_flattening(now)
 
     def start(self, message: StartTrading, now: int) -> Iterator[Consequence]:
-        """Trade, unless the switch is latched. What was being closed for a stop is no longer."""
+        """Trade, unless the switch is latched. What was being closed for a stop, or was to end, is no longer."""
         state = self.state
         if state.kill.tripped:
             return
+        ending = bool(state.finishing)
         state.started = True
         state.ts_started = now
         state.flattening = None
@@ -286,7 +287,11 @@ class Control:
         if state.ts_reconciled is None:
             state.ts_reconciled = now
         state.reducing = {cause: why for cause, why in state.reducing.items() if cause in KEPT}
-        yield from self.announce(_by("started", message.person, message.reason))
+        why = _by("started", message.person, message.reason)
+        if ending and not state.reducing and state.trading is TradingState.ACTIVE:
+            yield TradingStateChanged(state.trading, why)  # it was last said to come to its end
+        else:
+            yield from self.announce(why)
 
     def stop(self, message: StopTrading, now: int) -> Iterator[Consequence]:
         """Open nothing more: at once, or as soon as what is under way has finished."""

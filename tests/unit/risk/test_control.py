@@ -446,6 +446,15 @@ def test_a_gentle_end_gives_way_to_another_word(then, trading):
     assert (told.trading, told.manager.state.finishing) == (trading, "")
 
 
+def test_who_is_told_of_a_gentle_end_is_told_that_it_goes_on():
+    told = Told()
+    told.want(1.0)
+    told.say(GENTLY)
+
+    assert told.say(StartTrading("bob")) == [TradingStateChanged(TradingState.ACTIVE, "started by bob")]
+    assert told.say(StartTrading("bob")) == []
+
+
 def test_a_gentle_end_outlives_a_restart_as_a_stop():
     told = Told()
     told.want(1.0)
