@@ -156,8 +156,9 @@ def _ages(
     own = [config.price_age_s if one.price_age_s is None else one.price_age_s for one in strategies.values()]
     oldest = min(own, default=config.price_age_s)
     for name in instruments:
-        # While an instrument can be seen, the age of its price is known only with a signal.
-        yield LimitUse(Rule.STALE_PRICE, name, _age(state.stale.get(name), now), oldest, "s")
+        # While an instrument can be seen, the age of its price is known only with a signal: it is used by nothing.
+        if name in state.stale:
+            yield LimitUse(Rule.STALE_PRICE, name, _age(state.stale[name] or None, now), oldest, "s")
 
 
 def _of_equity(rule: str, subject: str, amount: Decimal | None, equity: Decimal | None, limit: float) -> LimitUse:

@@ -150,13 +150,17 @@ def test_without_a_reconciler_its_limits_are_none():
     assert not [one for one in told_of().manager.usage(0) if "RECONCILE" in one.rule]
 
 
-def test_how_long_an_instrument_was_not_seen():
+def unseen(told):
+    return [(one.subject, one.used) for one in told.manager.usage(told.now) if one.rule == "STALE_PRICE"]
+
+
+def test_how_long_an_instrument_was_not_seen_and_nothing_of_those_that_are():
     told = told_of()
     told.say(FeedStale(PERP, told.now - 7 * SECOND))
 
-    assert [used(told, "STALE_PRICE", name).used for name in (PERP, ETH)] == [7, None]
-    told.say(FeedLive(PERP))
-    assert used(told, "STALE_PRICE", PERP).used is None
+    assert unseen(told) == [(PERP, 7)]
+    told.say(FeedLive(PERP), FeedStale(ETH, 0))
+    assert unseen(told) == [(ETH, None)]
 
 
 # --- what stands unhedged -----------------------------------------------------------------------
