@@ -386,6 +386,8 @@ class Monitor:
                 state.tripped = Tripped(message.cause, message.measured, message.limit, now)
             case ReconcileCompleted():
                 known = state.reconciliation
+                if known.ts_success is None:
+                    state.curve = state.curve[-1:]  # before, the account was still being heard of
                 known.ts_success, known.discrepancies, known.flat = now, message.discrepancies, message.flat
                 if not message.discrepancies:
                     known.last = {}

@@ -420,6 +420,16 @@ def parts(price, funding="0", brought_in="100"):
     )
 
 
+def test_the_curve_begins_with_what_the_first_comparison_found_and_keeps_it_after_later_ones():
+    coins = [EquityChanged(Decimal(worth), Decimal(worth), marks_known=True) for worth in (0, 100, 900, 905)]
+    monitor = heard(*coins[:3], ReconcileCompleted(1, 0, flat=True))
+    assert [point.equity for point in monitor.state.curve] == [900]
+
+    monitor.handle(coins[3], 2 * SECOND)
+    monitor.handle(ReconcileCompleted(2, 0, flat=True), 3 * SECOND)
+    assert [point.equity for point in monitor.state.curve] == [900, 905]
+
+
 def test_each_point_of_the_curve_says_what_its_profit_is_made_of():
     equity = EquityChanged(Decimal(203), Decimal(200), marks_known=True)
     state = heard(equity, ProfitsStated({"a": parts("2", "0.5"), "": parts("0.5")}), equity).state
