@@ -104,6 +104,7 @@ _BEAT_S = 1.0
 _OUT_S = 20.0
 """How long the engine tries to close everything without its core, before it leaves that to the watchdog."""
 
+_NOW = "`hean kill --now` does it without waiting for that"
 _STEPS = 3
 """How many steps of a start, each at its longest, may pass before the engine counts as silent."""
 
@@ -250,6 +251,8 @@ class EngineActor:
             self._book.want(trade=False, flat=flatten)
         finally:
             self._tell(StopTrading(flatten, finish, person, reason), trace)
+        if flatten and self._phase not in _AT_WORK:
+            return f"nothing is opened: the engine is {self._phase}, and closes everything once it is at work; {_NOW}"
         if finish:
             return "nothing more is opened; what is being opened may come to its end"
         return "closing everything" if flatten else "nothing more is opened"
@@ -262,6 +265,8 @@ class EngineActor:
             self._book.want(trade=False)
         finally:
             self._tell(PullKillSwitch(person, reason), trace)  # and even where the disk is full
+        if self._phase not in _AT_WORK:
+            return f"the kill switch is pulled: the engine is {self._phase}, and closes everything as soon as it can; {_NOW}"
         return "the kill switch is pulled: everything is cancelled and closed, and it stays so until a person resets it"
 
     def reset(self, person: str, reason: str, trace: str = "") -> str:
@@ -306,7 +311,7 @@ class EngineActor:
         if self._phase is Phase.STOPPED:
             raise HeanError("the engine is down and begins nothing any more: `hean down`, then `hean up` with it")
         with self._changing:
-            asked = configured(self._renewed or self.settings, strategy, changes, self._held())
+            asked = configured(self._renewed or self.settings, strategy, changes, views.held(self._sight()[0]))
             armed = self._guard.until(self.settings, time.time_ns()) is not None
             if armed and asked.widens:
                 raise ConfigError(
@@ -323,13 +328,6 @@ class EngineActor:
             self._renewed = asked.settings
         again = "; live trading must be armed again: `hean arm`" if armed else ""
         return f"{', '.join(asked.strategies)}: {what}; the core begins anew with it, in some seconds{again}"
-
-    def _held(self) -> dict[str, set[str]]:
-        """By strategy, what it holds."""
-        held: dict[str, set[str]] = {}
-        for one in self.positions():
-            held.setdefault(one.strategy, set()).add(one.instrument)
-        return held
 
     def arm(self, person: str, nonce: str = "", phrase: str = "", trace: str = "") -> Arming:
         """Arm live trading for a day: asked without a nonce it says what stands against it, or gives one.
@@ -428,15 +426,32 @@ class EngineActor:
         self._places = Places(settings, self.home)
 
     def _wait_for_permit(self) -> None:
-        """Begin nothing with real money that nobody armed. That is no silence: what is held stays, as it does when all is ended."""
+        """Begin nothing with real money that nobody armed. That is no silence: what is held stays, as it does when all is ended.
+
+        Only a kill switch that is pulled meanwhile is not waited with: no core is there to hear of it.
+        """
         while self._sends_for_real() and not self._ending.is_set():
             reasons = self._guard.reasons(self.settings, time.time_ns())
             if not reasons:
                 return
             self._set(Phase.STARTING)
-            self._blocked = (*reasons, "nothing looks after what is held meanwhile: `hean kill --now` closes it")
             self._moved = time.monotonic()
-            self._ending.wait(_ROUND_S)
+            latched = self._places.latched()
+            left = () if latched is None or latched == self._latched else self._closed_for(latched)
+            if latched is None:
+                told: tuple[str, ...] = ("nothing looks after what is held meanwhile: `hean kill` closes it",)
+            else:
+                told = (f"the kill switch was pulled by {latched.person}", *(f"not closed: {one}" for one in left))
+            self._blocked = (*reasons, *told)
+            self._ending.wait(_RETRY_S if left else _ROUND_S)
+
+    def _closed_for(self, latched: Latched) -> tuple[str, ...]:
+        """Close everything without a core, once; what is left of it, in words."""
+        self._crew.end(reversed(list(self._crew.members)))  # half a core would go on by itself
+        left = self._out(latched.reason, latched.person)
+        if not left:
+            self._latched = self._places.latched()
+        return left
 
     def _sends_for_real(self) -> bool:
         return self.settings.venue.is_real and not self.settings.dry_run
@@ -764,11 +779,11 @@ class EngineActor:
         self._blocked = (what_now, *(f"not closed: {one}" for one in left))
         self._ending.wait()
 
-    def _out(self, why: str) -> tuple[str, ...]:
+    def _out(self, why: str, person: str = NAME) -> tuple[str, ...]:
         """Close everything with nothing but the keys; what is left, in words."""
         try:
             done = out(
-                self.home, NAME, why, limit_s=_OUT_S, tell=lambda step: self.log.warning("last resort", step=step)
+                self.home, person, why, limit_s=_OUT_S, tell=lambda step: self.log.warning("last resort", step=step)
             )
         except Exception as trouble:  # noqa: BLE001 (to die of it would be to try it again and again)
             self.log.warning("cannot close", trouble=f"{type(trouble).__name__}: {trouble}")

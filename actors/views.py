@@ -163,6 +163,16 @@ def positions(state: MonitorState, now: int, marks: Mapping[str, float] | None =
     )
 
 
+def held(state: MonitorState) -> dict[str, set[str]]:
+    """By strategy, the instruments of which it holds something, or may once its orders have filled."""
+    found: dict[str, set[str]] = {}
+    for position in positions(state, 0):
+        found.setdefault(position.strategy, set()).add(position.instrument)
+    for order in state.waiting_orders.values():
+        found.setdefault(order.strategy, set()).add(order.instrument)
+    return found
+
+
 def orders(state: MonitorState, now: int, most: int = 100) -> list[OrderRow]:
     """Orders that wait, then those that ended or filled, newest first."""
     waiting = sorted(state.waiting_orders.items(), key=lambda item: -item[1].ts)

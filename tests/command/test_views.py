@@ -127,6 +127,16 @@ def test_the_market_has_an_age_by_kind_and_prices_what_is_held():
     assert picture(told(FeedStale(BTC, NOW)), members).feeds[0].live is False
 
 
+def test_what_an_order_may_yet_bring_is_held_to_be_its_strategy_s_too():
+    submitted = [OrderSubmitted(name, "impulse", ETH, Side.BUY, D(1)) for name in ("o", "p")]
+    monitor = told(PositionChanged("carry", BTC, D(1), D(0), D(60_000)), *submitted)
+    monitor.handle(OrderRejected("o", "impulse", ETH, "no"), NOW)
+    assert views.held(monitor.state) == {"carry": {BTC}, "impulse": {ETH}}
+
+    monitor.handle(OrderRejected("p", "impulse", ETH, "no"), NOW)
+    assert views.held(monitor.state) == {"carry": {BTC}}
+
+
 def test_an_order_says_how_much_was_ordered_where_that_was_heard():
     sent = OrderSubmitted("o-1", "s", BTC, Side.SELL, D("0.5"))
     unheard = OrderRejected("o-2", "s", BTC, "no")
