@@ -92,7 +92,7 @@ def test_the_kill_switch_is_not_said_to_be_put_back_where_nobody_hears(begin):
 
 def test_what_was_asked_for_while_nobody_heard_is_not_forgotten(begin):
     engine = begin()
-    engine.stop(flatten=True)
+    assert "once it is at work" in engine.stop(flatten=True)
     assert engine._book.wants_flat()
     engine.start()
     assert not engine._book.wants_flat()

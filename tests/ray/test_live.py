@@ -14,7 +14,8 @@ from actors.gateways.bybit_endpoint import MAINNET, Keys, loopback
 from actors.gateways.bybit_rest import Backoff, BybitRest
 from actors.gateways.bybit_venue import VenueConfig
 from actors.gateways.fence import write_epoch
-from actors.places import KEYS, read_settings, write_settings
+from actors.last_resort import Flattened, latch
+from actors.places import KEYS, LATCH, read_settings, write_settings
 from actors.shell import Peer, Seat
 from actors.venue import VenueActor, VenuePlan
 from hean import codec
@@ -147,6 +148,34 @@ def test_an_engine_with_real_money_begins_nothing_until_it_is_armed(engine, tmp_
     assert lease_in(tmp_path / BOOK).person == "ada"
     wait("life", lambda: begun.status().epoch == 1)
     assert not any("hean arm" in reason for reason in begun.status().blocked)
+
+
+def test_a_kill_closes_everything_though_nobody_armed_a_core_to_hear_it(engine, tmp_path, monkeypatch):
+    closed = []
+
+    def way(home, person, reason, **_):
+        latch(home, person, reason)
+        closed.append((person, reason))
+        return Flattened(len(closed) > 1, 1, (), () if len(closed) > 1 else (f"{PERP} +0.001",))
+
+    monkeypatch.setattr("actors.engine.out", way)
+    monkeypatch.setattr("actors.engine._RETRY_S", 0.5)
+    begun = engine(**OPEN)
+    wait("word on what is lacking", lambda: any("nothing looks after" in one for one in begun.status().blocked))
+    assert "as soon as it can" in begun.kill("ada", "a drill")
+    wait("word on what is left", lambda: f"not closed: {PERP} +0.001" in begun.status().blocked)
+    wait("end of it", lambda: not any("not closed" in one for one in begun.status().blocked))
+    time.sleep(1)
+    assert closed == [("ada", "a drill")] * 2
+    assert "pulled by ada" in begun.status().blocked[-1]
+    assert (tmp_path / LATCH).exists(), "risk hears it once there is a core"
+
+
+def test_without_a_venue_a_kill_goes_on_trying(engine, monkeypatch):
+    monkeypatch.setattr("actors.engine._OUT_S", 0.2)
+    begun = engine(**OPEN)
+    begun.kill("ada", "a drill")
+    wait("word on what is left", lambda: any("not closed" in one for one in begun.status().blocked))
 
 
 def test_what_is_armed_is_not_made_larger_and_what_is_changed_is_armed_no_more(engine, tmp_path):
