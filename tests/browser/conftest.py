@@ -104,6 +104,8 @@ class Visitor:
     def _said(self, message):
         if message.type in {"error", "warning"}:
             self.complaints.append(f"{message.type}: {message.text}")
+        elif message.text.startswith("reloading"):
+            print(message.text)  # NiceGUI loads the page anew where a starved machine lets its socket time out
 
     def _socket(self, socket):
         self.asked.add(socket.url)
