@@ -132,6 +132,10 @@ async def _by_status(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = "there is nothing here: /docs lists what there is"
+    elif error.status_code == 405:
+        detail = (
+            f"{request.method} is not taken here, but {(error.headers or {}).get('Allow')}: /docs lists what there is"
+        )
     return problem(request.scope, error.status_code, detail, headers=error.headers)
 
 
@@ -153,6 +157,8 @@ def _fault(error: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
             return {"field": "", "message": "the body is no JSON"}
         case "missing" if not field:
             return {"field": "", "message": "a body is needed: a JSON object"}
+        case "model_attributes_type" if not field:
+            return {"field": "", "message": "a JSON object is expected, and `Content-Type: application/json` with it"}
         case "missing":
             return {"field": field, "message": "is not given, and must be"}
         case "extra_forbidden":

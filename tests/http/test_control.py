@@ -130,6 +130,24 @@ def test_a_body_that_is_no_object_is_refused(api, body):
     assert api.engine.told == []
 
 
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_does_not_say_it_is_json_is_told_to(api, kind):
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = api.person.post("/engine/kill", content=b'{"reason": "a drill"}', headers=headers)
+
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["detail"]
+    assert api.engine.told == []
+
+
+def test_another_method_is_told_which_one_is_taken(api):
+    answer = api.person.get("/engine/kill")
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert "GET is not taken here, but POST" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("path", ["enable", "disable", "configure"])
 def test_a_strategy_that_is_not_there_cannot_be_told_anything(api, path):
     answer = api.person.post(
