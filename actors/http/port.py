@@ -35,7 +35,11 @@ class Engine(Protocol):
         """All that can be seen, as it was at most a fraction of a second ago."""
 
     async def history(self) -> History:
-        """The equity and what it is made of, fills and round trips, as they were about a second ago."""
+        """The equity and what it is made of, fills and round trips, as they were about a second ago.
+
+        Raises:
+            NoEngineError: There is none, or it has not heard yet what has been.
+        """
 
     async def start(self, *, person: str, trace: str) -> str:
         """Trade, as soon as nothing stands against it."""

@@ -46,7 +46,10 @@ class RayEngine:
         return await self._picture.get()
 
     async def history(self) -> History:
-        return await self._history.get()
+        found = await self._history.get()
+        if not found.ts:
+            raise NoEngineError("what has been is not known yet: the engine is being begun, ask again in some seconds")
+        return found
 
     async def start(self, *, person: str, trace: str) -> str:
         return await self._wish("start", person=person, trace=trace)

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from actors.http.ray_engine import Shared
+from actors.http.port import NoEngineError
+from actors.http.ray_engine import RayEngine, Shared
+from actors.words import History
 
 
 class Asked:
@@ -87,6 +89,25 @@ def test_after_a_wish_the_old_answer_is_good_for_nobody():
         return await before, await after, await shared.get()
 
     assert asyncio.run(story()) == (1, 2, 2)
+
+
+def test_a_past_that_nobody_has_told_yet_is_not_an_empty_one():
+    class Told:
+        def __init__(self, *histories):
+            self.histories = list(histories)
+
+        async def ask(self, _method):
+            return self.histories.pop(0)
+
+    async def story():
+        engine = RayEngine(history_s=0.0)
+        engine._engine = Told(History(0, (), (), ()), known)
+        with pytest.raises(NoEngineError, match="not known yet"):
+            await engine.history()
+        return await engine.history()
+
+    known = History(1, (), (), ())
+    assert asyncio.run(story()) is known
 
 
 @pytest.fixture(autouse=True)
