@@ -298,7 +298,11 @@ class EngineActor:
                 f"{strategy} stays as it is: the engine is {self._phase}, and risk cannot hear it; ask again"
             )
         self._note("enable" if on else "disable", person, reason, trace, strategy=strategy)
-        self._tell(SwitchStrategy(strategy, on, person, reason), trace)
+        wanted = SwitchStrategy(strategy, on, person, reason)
+        try:
+            self._book.switch(wanted)
+        finally:
+            self._tell(wanted, trace)
         return f"{strategy} may open positions" if on else f"{strategy} opens nothing more; what it holds it may close"
 
     def configure(self, strategy: str, changes: dict[str, Any], person: str, reason: str, trace: str = "") -> str:
@@ -493,6 +497,8 @@ class EngineActor:
         self._crew.settle(kept, timeout)
         if self._book.wants_flat():
             self._tell(StopTrading(flatten=True))  # it may not have been heard when it was said
+        for wanted in self._book.switches():
+            self._tell(wanted)  # nor that
         self._untold = []
         self._set(Phase.RECONCILING)
         self._tell(ReconcileDue("a start"))

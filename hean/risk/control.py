@@ -308,9 +308,15 @@ class Control:
             yield from self._begin_flattening(now)
 
     def switch(self, message: SwitchStrategy, now: int) -> Iterator[Consequence]:
-        """Let a strategy open positions, or call back what it is opening and refuse the rest. What it holds it may close."""
+        """Let a strategy open positions, or call back what it is opening and refuse the rest. What it holds it may close.
+
+        The same word again is no news: each start repeats it.
+        """
         state, strategy = self.state, message.strategy
-        if strategy not in self._strategies:
+        off = state.off.get(strategy)
+        last = None if off is None else (off.person, off.reason)
+        wanted = None if message.on else (message.person, message.reason)
+        if strategy not in self._strategies or wanted == last:
             return
         if message.on:
             state.off.pop(strategy, None)

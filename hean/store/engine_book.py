@@ -11,6 +11,7 @@ from msgspec.structs import astuple
 
 from hean.arming import Bond, Lease
 from hean.errors import JournalError
+from hean.messages import SwitchStrategy
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -22,6 +23,7 @@ CREATE TABLE IF NOT EXISTS leases (settings TEXT NOT NULL, account TEXT NOT NULL
                                    until INTEGER NOT NULL, revoked TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS changes (ts INTEGER NOT NULL, strategy TEXT NOT NULL, name TEXT NOT NULL, old TEXT NOT NULL,
                                     new TEXT NOT NULL, person TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS switches (strategy TEXT PRIMARY KEY, turned INTEGER NOT NULL, person TEXT NOT NULL, reason TEXT NOT NULL);
 """
 _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 TAG = 3
@@ -176,6 +178,15 @@ class EngineBook:
     def changes(self) -> list[Change]:
         """What persons set otherwise, oldest first."""
         return [Change(*row) for row in self._do("SELECT * FROM changes ORDER BY rowid")]
+
+    def switch(self, wanted: SwitchStrategy) -> None:
+        """Note that a person switched a strategy: the last word on each is kept."""
+        self._do("INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?)", astuple(wanted))
+
+    def switches(self) -> list[SwitchStrategy]:
+        """The last word on each strategy that was ever switched."""
+        rows = self._do("SELECT * FROM switches ORDER BY strategy")
+        return [SwitchStrategy(name, bool(on), person, reason) for name, on, person, reason in rows]
 
     def close(self) -> None:
         self._db.close()

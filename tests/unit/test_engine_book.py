@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hean.arming import Bond, Lease
 from hean.errors import JournalError
+from hean.messages import SwitchStrategy
 from hean.store.engine_book import Change, Death, EngineBook, lease_in
 
 
@@ -159,3 +160,14 @@ def test_what_persons_changed_is_kept_in_its_order(path, book):
     for change in changes:
         book.changed(change)
     assert book.changes() == changes
+
+
+def test_the_last_word_on_each_strategy_that_was_switched_outlives_the_engine(path, book):
+    off, on = (SwitchStrategy("churn", turned, "ada", "why") for turned in (False, True))
+    other = SwitchStrategy("basis", False, "bob", "x")
+    for said in (off, other, on):
+        book.switch(said)
+    book.close()
+    again = EngineBook(path, Random(2))
+    assert again.switches() == [other, on]
+    again.close()

@@ -505,3 +505,13 @@ def test_a_strategy_stays_off_over_restarts_until_it_is_switched_on():
 
 def test_nobody_can_switch_a_strategy_that_is_not_there():
     assert Told().say(SwitchStrategy("nobody", False, "ada", "why")) == []
+
+
+def test_a_start_repeats_who_was_switched_and_only_what_was_not_heard_is_news():
+    told = Told()
+    off, on = SwitchStrategy("impulse", False, "ada", "it loses"), SwitchStrategy("impulse", True, "bob", "tuned")
+
+    assert told.say(on) == []
+    assert told.say(off, EpochBegan(2), off).count(StrategySwitched("impulse", False, "ada", "it loses")) == 1
+    assert told.say(on, EpochBegan(3), on).count(StrategySwitched("impulse", True, "bob", "tuned")) == 1
+    assert told.manager.state.off == {}
