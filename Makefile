@@ -55,6 +55,7 @@ bench: install   ## speed, as ratios to lower bounds measured in the same run; t
 	$(BIN)/python -m tests.bench.engine
 	$(BIN)/python -m tests.bench.exchange
 	$(BIN)/python -m tests.bench.stream
+	$(BIN)/python -m tests.bench.http
 
 lock: install    ## resolve the pinned dependencies anew: all of them, and those an image needs to run
 	$(LOCK) --group dev --output-file requirements.lock

@@ -164,8 +164,9 @@ def _begin_api(home: Path, doors: Doors, tell: Tell) -> None:
     if front.api == Door(port) and is_deployed() and api_answers(front.api.url):
         return
     tell("starting the API")
-    deploy(home, port=port, hosts=doors.hosts)
+    # Written down first: Serve may hold the port though the API does not come to life, and is then found again.
     write(home / FRONT, Front(Door(port), front.page))
+    deploy(home, port=port, hosts=doors.hosts)
 
 
 def _begin_page(home: Path, doors: Doors, tell: Tell) -> None:
