@@ -301,8 +301,8 @@ class TripBook:
         """Whether nothing is left that could be sold: on spot the venue refuses what is under its smallest order."""
         if not held:
             return True
-        instrument = self.instruments[name]
-        if not instrument.is_spot:
+        instrument = self.instruments.get(name)  # a leg may be of what was traded under other settings
+        if instrument is None or not instrument.is_spot:
             return False
         size = abs(instrument.whole_steps(held))
         return size < instrument.min_quantity or size * self._price(name, fill) < instrument.min_notional

@@ -398,6 +398,16 @@ def test_what_cannot_be_booked_is_in_no_trip_and_harms_nobody():
     assert (len(monitor.state.fills), monitor.open_trips()) == (2, ())
 
 
+def test_a_leg_that_is_traded_no_more_keeps_its_trip_open_and_harms_nobody():
+    before = traded(fill(SPOT, "1", "50000"), fill(PERP, "-1", "50010"))
+    after = Monitor({PERP: INSTRUMENTS[PERP]})
+    after.state = before.state
+
+    after.handle(fill(PERP, "1", "50005"), SECOND)
+    (trip,) = after.open_trips()
+    assert (trip.instruments, trip.pnl) == ((SPOT, PERP), 5)
+
+
 def test_the_newest_fills_are_kept():
     fills = heard(*(filled(trade=f"t{number}") for number in range(FILLS_KEPT + 10))).state.fills
 
