@@ -95,7 +95,8 @@ class AccessLog:
         where = folder(self._home)
         if where != self._folder:
             self.close()
-            self._folder, self._log = where, None if where is None else NodeLog(where, NAME)
+            with suppress(OSError):  # nobody goes without an answer for want of a log
+                self._folder, self._log = where, None if where is None else NodeLog(where, NAME)
         return self._log
 
 

@@ -1,12 +1,15 @@
 """The request's id: in each answer, in the log, and never a way to write something else there."""
 
 import re
+import shutil
 import time
 import uuid
 
 import pytest
 
+from actors.http.home import AccessLog
 from actors.logs import Wanted, merged
+from tests.http.serve import furnish
 
 HEX = re.compile(r"[0-9a-f]{32}")
 WHY = {"reason": "a drill"}
@@ -97,3 +100,16 @@ def test_behind_serve_the_proxy_alone_puts_the_id_into_the_header(tmp_path):
 
     assert "x-request-id" not in answer.headers
     assert answer.json()["request_id"] == "ab" * 16
+
+
+def test_where_nothing_can_be_written_down_nobody_goes_without_an_answer(tmp_path):
+    folder, log = furnish(tmp_path), AccessLog(tmp_path)
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    (folder / "logs").write_text("no directory")
+    log.request("POST", "/engine/kill", 200, 1.0, "t")
+
+    (folder / "logs").unlink()
+    log.request("POST", "/engine/kill", 200, 1.0, "t")
+    log.close()
+    (line,) = merged(folder, Wanted())
+    assert line.event == "POST /engine/kill"
