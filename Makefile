@@ -31,7 +31,8 @@ check: install   ## formatter, linter, types, import contracts
 
 # Most tests wait for something: side by side they take half the time. Those in tests/ray share one Ray.
 test: install    ## the test suite, and the notebooks
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/ray
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/ray --ignore tests/browser
+	$(BIN)/pytest tests/browser
 	$(BIN)/pytest tests/ray
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
