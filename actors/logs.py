@@ -406,6 +406,8 @@ class Reading:
                     line = _line(text)
                     if line is not None:
                         yield line, node, Place(mark, at)
+                if last is not None and mark == last.file:
+                    return  # it was put aside just there: what follows in the next file is beyond
 
 
 def _look(home: Path, node: str) -> tuple[int, int]:

@@ -221,6 +221,17 @@ def test_one_who_reads_on_misses_no_line_and_gets_none_twice(seed, tmp_path):
     assert not reading.missed
 
 
+def test_one_who_reads_up_to_the_end_of_a_file_does_not_go_on_into_the_next(tmp_path, log_of):
+    log = log_of("risk")
+    log.info("before")
+    until = ends(tmp_path)
+    log._file._rotate()
+    log.info("after")
+
+    assert [line.event for line in Reading(tmp_path, {}, until=until).more()] == ["before"]
+    assert [line.event for line in Reading(tmp_path, until).more()] == ["after"]
+
+
 def test_one_who_was_away_for_too_long_is_told_so(tmp_path):
     file = RotatingFile(tmp_path / "logs" / "a.log", bound=500, kept=2)
     line = '{"ts":"%06d","node":"a","n":%d}\n'
