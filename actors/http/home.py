@@ -67,6 +67,7 @@ class AccessLog:
         self._home = home
         self._folder: Path | None = None
         self._log: NodeLog | None = None
+        self._ended = False
 
     def request(self, method: str, path: str, status: int, ms: float, trace: str) -> None:
         log = self._current()
@@ -87,14 +88,21 @@ class AccessLog:
             )
 
     def close(self) -> None:
+        """End it: a socket that is let go of later is not noted."""
+        self._ended = True
+        self._put_down()
+
+    def _put_down(self) -> None:
         if self._log is not None:
             self._log.close()
         self._folder = self._log = None
 
     def _current(self) -> NodeLog | None:
+        if self._ended:
+            return None
         where = folder(self._home)
         if where != self._folder:
-            self.close()
+            self._put_down()
             with suppress(OSError):  # nobody goes without an answer for want of a log
                 self._folder, self._log = where, None if where is None else NodeLog(where, NAME)
         return self._log

@@ -118,8 +118,9 @@ def free_port():
         return sock.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    # Playwright keeps a loop running in this thread for as long as it lives: tests elsewhere have loops of their own.
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: `apt-get install chromium`, and this runs")
     from playwright.sync_api import sync_playwright
@@ -131,7 +132,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stage(browser):
     """The API over a fake engine, and the page before it; begun once, since the page takes seconds to begin."""
     with tempfile.TemporaryDirectory(prefix="hean-page-") as home:
