@@ -247,10 +247,11 @@ class EngineActor:
         if flatten and finish:
             raise HeanError("flatten closes everything, finish lets what is being opened go on: say one of them")
         self._note("flatten" if flatten else "stop", person, reason, trace)
-        try:
-            self._book.want(trade=False, flat=flatten)
-        finally:
-            self._tell(StopTrading(flatten, finish, person, reason), trace)
+        with self._lock:
+            try:
+                self._book.want(trade=False, flat=flatten)
+            finally:
+                self._tell(StopTrading(flatten, finish, person, reason), trace)
         if flatten and self._phase not in _AT_WORK:
             return f"nothing is opened: the engine is {self._phase}, and closes everything once it is at work; {_NOW}"
         if finish:
@@ -315,8 +316,12 @@ class EngineActor:
         if self._phase is Phase.STOPPED:
             raise HeanError("the engine is down and begins nothing any more: `hean down`, then `hean up` with it")
         with self._changing:
-            asked = configured(self._renewed or self.settings, strategy, changes, views.held(self._sight()[0]))
+            held = views.held(self._sight()[0])
+            asked = configured(self._renewed or self.settings, strategy, changes, held)
             armed = self._guard.until(self.settings, time.time_ns()) is not None
+            if armed and any(strategy for strategy in held):  # the owner's own coins are nobody's
+                # The core would not begin before it is armed again, and nobody would look after what is held.
+                raise ConfigError("live trading is armed, and something is held: `hean flatten` closes it, then set it")
             if armed and asked.widens:
                 raise ConfigError(
                     f"live trading is armed: {'; '.join(asked.widens)}: `hean down`, then `hean up` with it"
@@ -570,6 +575,14 @@ class EngineActor:
             self._moved = time.monotonic()
             self._ending.wait(_ROUND_S)
 
+    def _let_trade(self) -> None:
+        """Begin to trade, unless a person has stopped it in this moment: what is wanted and what risk is told go together."""
+        with self._lock:
+            if self._book.wants():
+                self._started = True
+                person, trace = self._starter
+                self._tell(StartTrading(person), trace)
+
     def _beat(self) -> None:
         """Beat as long as the actors are looked after. A start takes its time; one that does not come to its end is a silence."""
         while not self._ended.wait(_BEAT_S):
@@ -589,9 +602,7 @@ class EngineActor:
         reasons = self._against()
         self._blocked = tuple(reasons)
         if not reasons and not self._started:
-            self._started = True
-            person, trace = self._starter
-            self._tell(StartTrading(person), trace)
+            self._let_trade()
         elif self._started and (ended := self._unarmed()):
             self._started = False  # begun again once it is armed again
             self._tell(StopTrading(flatten=False, finish=True, person=NAME, reason=ended))

@@ -24,6 +24,7 @@ from hean.engine_settings import EngineSettings, VenueMode
 from hean.errors import ConfigError, HeanError
 from hean.instruments import Category
 from hean.messages import CancelAll, Envelope, OrderExpired, OrderFact, Side, SubmitOrder, TimeInForce
+from hean.monitor import Held, MonitorState, StrategyView
 from hean.store.engine_book import BOOK, EngineBook, lease_in
 from hean.units import DAY, SECOND
 from tests.ray.stage import CHURN
@@ -192,6 +193,18 @@ def test_what_is_armed_is_not_made_larger_and_what_is_changed_is_armed_no_more(e
     wait("other settings", lambda: begun.settings.strategies[0].sizing.notional == 500)
     wait("word on what is lacking", lambda: any("hean arm" in reason for reason in begun.status().blocked))
     assert read_settings(tmp_path / SETTINGS) == begun.settings
+
+
+def test_what_holds_something_for_real_money_is_not_left_alone_by_a_change(engine):
+    begun = engine(**OPEN)
+    begun.arm("ada", begun.arm("ada").nonce, PHRASE)
+    wait("strategies", lambda: begun.picture().strategies)
+    held = StrategyView(positions={PERP: Held(Decimal(1), Decimal(0), Decimal(1), 1)})
+    with begun._lock:
+        begun._seen = MonitorState(strategies={"churn": held})  # as the monitor says where it trades
+    with pytest.raises(ConfigError, match=r"something is held.*hean flatten"):
+        begun.configure("churn", {"sizing.notional": 500}, "bob", "less of it")
+    assert begun.status().armed_until is not None
 
 
 def test_at_the_end_of_the_lease_nothing_new_is_opened(engine, tmp_path):
