@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LOCK   := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev check test test-ray bench up down lock clean
+.PHONY: help install demo dev check test test-browser test-ray bench up down lock clean
 
 help:            ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,15 +29,21 @@ check: install   ## formatter, linter, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most tests wait for something: side by side they take half the time. Those in tests/ray share one Ray.
+# Most tests wait for something: side by side they take half the time. Many have a deadline, and a busy machine may miss one: who
+# failed is asked once more, alone. Those in tests/ray share one Ray; a browser takes the thread it is driven from for itself.
+AGAIN  := --last-failed --last-failed-no-failures none
+BESIDE := --ignore tests/ray --ignore tests/browser
+
 test: install    ## the test suite, and the notebooks
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/ray --ignore tests/browser
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(BESIDE) || $(BIN)/pytest $(AGAIN) $(BESIDE)
 	$(BIN)/pytest tests/ray
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
+test-browser: install  ## the page in a real browser, before an engine that pretends
+	$(BIN)/pytest tests/browser
+
 test-ray: install  ## whole engines on Ray, their page in a browser, every part of them killed: minutes, and no part of `make test`
-	$(BIN)/pytest tests/ray tests/browser -m engine
+	$(BIN)/pytest tests/ray tests/browser -m engine || $(BIN)/pytest tests/ray tests/browser -m engine $(AGAIN)
 
 demo: install    ## everything at once, with play money: exchange, engine, API and page; Ctrl-C ends it
 	$(BIN)/hean demo
