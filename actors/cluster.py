@@ -303,6 +303,7 @@ def _port(usual: int) -> int:
     """The port by which people know something where it is free, else any."""
     for port in (usual, 0):
         with socket.socket() as trial, suppress(OSError):
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was just given back is free
             trial.bind(("127.0.0.1", port))
             return int(trial.getsockname()[1])
     raise ClusterError("no port of this machine is free for Ray")
