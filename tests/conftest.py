@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,28 @@ def pytest_runtest_protocol(item):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "init", refuse)
         return (yield)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where it is, and the home directory whose token opens it."""
+
+    address: str
+    home: Path
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """One Ray for all who ask for it: started as `hean up` starts it, in a home of its own."""
+    import ray
+
+    from actors import cluster as ray_cluster
+
+    home = tmp_path_factory.mktemp("home")
+    try:
+        started = ray_cluster.start(home, dashboard=False, num_cpus=2, object_store_mb=200)
+        ray_cluster.connect(home)
+        yield Cluster(started.address, home)
+    finally:
+        ray.shutdown()
+        ray_cluster.stop(home)

@@ -12,7 +12,6 @@ from hean.engine_settings import VenueMode
 from tests.browser.conftest import PageProcess, Visitor, free_port
 from tests.browser.test_page import dialog, lever
 from tests.page.stage import until
-from tests.ray.conftest import cluster  # noqa: F401 (a fixture)
 from tests.ray.stage import Truth, acting, held, wait_until_flat
 
 with warnings.catch_warnings():
@@ -23,7 +22,7 @@ LONG_MS = 180_000
 
 
 @pytest.fixture
-def begun(cluster, browser, tmp_path):  # noqa: F811
+def begun(cluster, browser, tmp_path):
     """A real engine that trades in the sandbox, its API, and somebody before its page."""
     home = tmp_path / "hean"
     home.mkdir()
